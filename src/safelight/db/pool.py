@@ -1,0 +1,133 @@
+"""The database handle: one pool, transactions that are retried in one place, and the hint after commit.
+
+A room writes through `Database.run(fn)`: `fn` gets a `Transaction`, may be called again from the start after a
+deadlock or a serialisation failure, and so does nothing but SQL. `tx.touch(project)` says whose change log got
+entries; listeners hear of it only after the commit, because NOTIFY inside it would serialise commits (design.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Conn = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Conn = Any
+
+T = TypeVar("T")
+TouchListener = Callable[[frozenset[UUID]], None]
+
+TRIES_MAX = 6
+"""A transaction that lost six times in a row meets something a seventh try will not cure."""
+COMMAND_TIMEOUT_S = 30.0
+"""No statement of ours is allowed to run longer: a request never stays open longer than that (J1)."""
+
+_json = msgspec.json.Encoder(enc_hook=str)
+
+
+def _encode_json(value: Any) -> str:
+    return _json.encode(value).decode()
+
+
+async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind, encoder=_encode_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text"
+        )
+
+
+class Transaction:
+    """A connection inside a transaction, and the projects whose log it has written to."""
+
+    __slots__ = ("conn", "touched")
+
+    def __init__(self, conn: Conn) -> None:
+        self.conn = conn
+        self.touched: set[UUID] = set()
+
+    def touch(self, *projects: UUID) -> None:
+        """Say that the change log of these projects got entries; heard by listeners after the commit."""
+        self.touched.update(projects)
+
+    async def head(self, project_id: UUID) -> int:
+        """The seq of this transaction's last change in the project (after its writes), for `Safelight-Seq`."""
+        return await self.conn.fetchval("select head from project_heads where project_id = $1", project_id) or 0
+
+
+class Database:
+    """Owns the pool. Create with `connect`, end with `close`."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
+        self.pool = pool
+        self.dsn = dsn
+        self._listeners: list[TouchListener] = []
+
+    @classmethod
+    async def connect(cls, dsn: str, *, size_min: int = 1, size_max: int = 12) -> Database:
+        """Open the pool. Raises OSError or asyncpg's errors if the server cannot be reached."""
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=size_min,
+            max_size=size_max,
+            init=_prepare,
+            command_timeout=COMMAND_TIMEOUT_S,
+            max_inactive_connection_lifetime=60.0,
+            server_settings={"application_name": "safelight", "timezone": "UTC", "jit": "off"},
+        )
+        return cls(pool, dsn)
+
+    async def close(self) -> None:
+        """Give running statements a moment, then cut."""
+        try:
+            await asyncio.wait_for(self.pool.close(), timeout=5)
+        except TimeoutError:
+            self.pool.terminate()
+
+    def on_touch(self, listener: TouchListener) -> None:
+        """`listener(projects)` is called in this process right after each commit that touched any."""
+        self._listeners.append(listener)
+
+    def touched(self, projects: frozenset[UUID]) -> None:
+        """Tell the listeners. Called by `run`; called by hand only where somebody else's commit is relayed."""
+        for listener in self._listeners:
+            listener(projects)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Conn]:
+        """A pooled connection outside a transaction: for reads of one statement."""
+        async with self.pool.acquire() as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Conn]:
+        """A read-only transaction in which every statement sees the same moment (S3)."""
+        async with self.pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            yield conn
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction; after a deadlock or serialisation failure, run it again from the start."""
+        for tries in range(1, TRIES_MAX + 1):
+            try:
+                async with self.pool.acquire() as conn:
+                    async with conn.transaction():
+                        tx = Transaction(conn)
+                        result = await work(tx)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                if tries == TRIES_MAX:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.005 * 2**tries))
+                continue
+            if tx.touched:
+                self.touched(frozenset(tx.touched))
+            return result
+        raise AssertionError("unreachable")
