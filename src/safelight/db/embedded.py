@@ -54,6 +54,9 @@ READY_S: Final = 60.0
 START_LOCK_S: Final = 90.0
 """Longer than READY_S: whoever starts beside us is allowed its recovery."""
 STOP_S: Final = 30
+"""A fast shutdown writes one checkpoint; past this the server is stopped as by a crash, and recovers."""
+RETRY_S: Final = 0.2
+WATCH_S: Final = 1.0
 LOG_BYTES_MAX: Final = 8 * 2**20
 """The log is set aside when larger, at start and whenever `trim_log` is called; one old one is kept."""
 _POLL_S: Final = 0.01
@@ -72,13 +75,12 @@ class Settings:
 class Embedded:
     """A running server that this object uses until `stop`."""
 
-    def __init__(
-        self, home: Path, sockets: Path, users: IO[bytes], child: subprocess.Popen[bytes] | None
-    ) -> None:
+    def __init__(self, home: Path, sockets: Path, users: IO[bytes], child: subprocess.Popen[bytes] | None) -> None:
         self.home = home
         self.socket_dir = sockets
         self._users = users
         self._child = child  # kept so that it is reaped when it ends
+        self._settings = settings
 
     @property
     def dsn(self) -> str:
@@ -101,6 +103,46 @@ class Embedded:
     def trim_log(self) -> None:
         """Keep the log bounded while the server runs for months; call it now and then."""
         _trim_log(self.log_path)
+
+    async def keep_running(self) -> None:
+        """Start the server again whenever it dies under us; runs until cancelled. Costs nothing while it lives.
+
+        Raises EmbeddedError when it cannot be started any more.
+        """
+        while True:
+            await self._exited()
+            await asyncio.to_thread(self._revive)
+
+    async def _exited(self) -> None:
+        """Return once the server's process is gone, however it went."""
+        pid = self.pid
+        if pid is None:
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except (AttributeError, OSError):  # not on macOS, nor under an old seccomp filter
+            while _listens(self.socket_dir):
+                await asyncio.sleep(WATCH_S)
+            return
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(handle, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
+
+    def _revive(self) -> None:
+        with _start_lock(self.home):
+            if self._users.closed:
+                return
+            if self._child is not None:
+                self._child.poll()
+            child = _bring_up(self.home, self.socket_dir, service_account(), self._settings)
+            self._child = child or self._child
 
     async def stop(self) -> None:
         """Stop using the server; the last user also stops it. May be called twice."""
@@ -139,9 +181,7 @@ async def start(data_dir: Path, settings: Settings = Settings()) -> Embedded:
 def start_sync(data_dir: Path, settings: Settings = Settings()) -> Embedded:
     """`start` for code without an event loop in its thread."""
     if sys.platform == "win32":
-        raise EmbeddedError(
-            "the embedded PostgreSQL needs Linux or macOS: set SAFELIGHT_DATABASE_URL instead."
-        )
+        raise EmbeddedError("the embedded PostgreSQL needs Linux or macOS: set SAFELIGHT_DATABASE_URL instead.")
     account = service_account()
     home = cluster_home(data_dir, account)
     with _start_lock(home):
@@ -149,9 +189,8 @@ def start_sync(data_dir: Path, settings: Settings = Settings()) -> Embedded:
         try:
             fcntl.flock(users, fcntl.LOCK_SH)
             sockets = socket_dir(home, account)
-            child = None if _listens(sockets) else _launch(home, sockets, account, settings)
-            _wait_ready(home, sockets, child)
-            embedded = Embedded(home, sockets, users, child)
+            child = _bring_up(home, sockets, account, settings)
+            embedded = Embedded(home, sockets, users, child, settings)
             asyncio.run(_ensure_database(embedded))
         except BaseException:
             users.close()
@@ -163,9 +202,7 @@ async def _ensure_database(embedded: Embedded) -> None:
     try:
         conn = await asyncpg.connect(embedded.dsn_of("postgres"), timeout=60)
     except (OSError, asyncpg.PostgresError) as error:
-        raise EmbeddedError(
-            f"PostgreSQL runs but refuses us: {error}. Its log: {embedded.log_path}"
-        ) from error
+        raise EmbeddedError(f"PostgreSQL runs but refuses us: {error}. Its log: {embedded.log_path}") from error
     try:
         if not await conn.fetchval("select 1 from pg_database where datname = $1", DATABASE):
             await conn.execute(f'create database "{DATABASE}"')
@@ -181,8 +218,8 @@ def _launch(home: Path, sockets: Path, account: Account, settings: Settings) -> 
     version = (data / "PG_VERSION").read_text().strip()
     if version != str(MAJOR):
         raise EmbeddedError(
-            f"{data} was written by PostgreSQL {version}, this Safelight carries {MAJOR}. Either dump it with "
-            "the Safelight that wrote it (pg_dump) and restore into a new --data folder, "
+            f"{data} was written by PostgreSQL {version}, this Safelight carries {MAJOR}. Dump it with the "
+            "Safelight that wrote it (pg_dump) and restore it into a new --data folder, "
             f"or move {home} away to start empty."
         )
     _write_access_rules(home)
@@ -194,6 +231,7 @@ def _launch(home: Path, sockets: Path, account: Account, settings: Settings) -> 
         return subprocess.Popen(  # noqa: S603 - our own binary, no shell
             [str(programs / "postgres"), "-D", str(data), *_options(home, sockets, settings)],
             stdin=subprocess.DEVNULL,
+            text=False,
             stdout=log,
             stderr=log,
             cwd="/",
@@ -291,24 +329,26 @@ def _drop_if_stale(lock: Path, data: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _wait_ready(home: Path, sockets: Path, child: subprocess.Popen[bytes] | None) -> None:
+def _bring_up(home: Path, sockets: Path, account: Account, settings: Settings) -> subprocess.Popen[bytes] | None:
+    """Wait until the server takes connections, starting it if none runs. Returns the process if we started it."""
     deadline = time.monotonic() + READY_S
+    child: subprocess.Popen[bytes] | None = None
     while time.monotonic() < deadline:
         status = _read_status(home)
-        if (
-            status
-            and status[1] == "ready"
-            and (child is None or status[0] == child.pid)
-            and _listens(sockets)
-        ):
-            return
+        if status and status[1] == "ready" and (child is None or status[0] == child.pid) and _listens(sockets):
+            return child
         if child is not None and child.poll() is not None:
-            raise EmbeddedError(
-                f"PostgreSQL did not start: {_last_words(_tail(home))}. Its log: {home / 'postgres.log'}"
-            )
+            child = None
+            reason = _last_words(_tail(home))
+            # A killed server's children need a moment to notice: they still hold its shared memory.
+            if "still in use" not in reason and "already exists" not in reason:
+                raise EmbeddedError(f"PostgreSQL did not start: {reason} (log: {home / 'postgres.log'})")
+            time.sleep(RETRY_S)
+        if child is None and not _listens(sockets):
+            child = _launch(home, sockets, account, settings)
         time.sleep(_POLL_S)
     raise EmbeddedError(
-        f"PostgreSQL was not ready after {READY_S:.0f} s (it may still be recovering: try again). "
+        f"PostgreSQL was not ready after {READY_S:.0f} s; it may still be recovering, so try again. "
         f"Its log: {home / 'postgres.log'}"
     )
 
@@ -354,9 +394,7 @@ def _start_lock(home: Path) -> Generator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise EmbeddedError(
-                        f"another process has been starting or stopping {home} for too long."
-                    ) from None
+                    raise EmbeddedError(f"another process has been starting or stopping {home} for too long.") from None
                 time.sleep(_POLL_S)
         yield
 

@@ -34,9 +34,7 @@ SOCKET_PATH_MAX: Final = 100
 STATE_ROOT: Final = Path("/var/lib/safelight")
 ENV: Final = {"LC_ALL": "C", "TZ": "UTC", "PGTZ": "UTC", "PATH": "/usr/bin:/bin"}
 """What PostgreSQL's programs see: nothing of the user's locale or PG* settings leaks into the cluster."""
-_NOT_NEEDED: Final = shutil.ignore_patterns(
-    "include", "pkgconfig", "pgxs", "*.a", "pgbench", "ecpg", "libecpg*"
-)
+_NOT_NEEDED: Final = shutil.ignore_patterns("include", "pkgconfig", "pgxs", "*.a", "pgbench", "ecpg", "libecpg*")
 
 
 class EmbeddedError(Exception):
@@ -97,19 +95,36 @@ def cluster_home(data_dir: Path, account: Account) -> Path:
     if account.is_us:
         data_dir.mkdir(parents=True, exist_ok=True)
         return data_dir
-    pointer = data_dir / "postgres.path"
-    home = data_dir
-    if pointer.is_file():
-        home = Path(pointer.read_text("utf-8").strip())
-    elif not _reachable(data_dir, account) or _below_a_home(data_dir):
-        home = state_root() / f"data-{_digest(str(data_dir.resolve()))}"
-        data_dir.mkdir(parents=True, exist_ok=True)
-        pointer.write_text(f"{home}\n", "utf-8")
+    if _is_fit(data_dir, account):
+        home = data_dir
+    elif (data_dir / "data" / "PG_VERSION").exists():
+        owner = (data_dir / "data").stat().st_uid
+        raise EmbeddedError(
+            f"the database in {data_dir} belongs to account {owner}: run Safelight as that account, not as root."
+        )
+    else:
+        home = _follow_pointer(data_dir)
     for part in reversed([home, *home.parents]):
         make_dir(part, 0o755)
-    if not _reachable(home, account):
+    return home
+
+
+def _follow_pointer(data_dir: Path) -> Path:
+    pointer = data_dir / "postgres.path"
+    root = state_root()
+    if not pointer.exists():
+        home = root / f"data-{_digest(str(data_dir.resolve()))}"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with pointer.open("x", encoding="utf-8") as file:
+            file.write(f"{home}\n")
+        return home
+    home = Path(pointer.read_text("utf-8").strip())
+    if home.parent != root or ".." in home.parts:  # the folder may be another's: root follows nobody else's word
+        raise EmbeddedError(f"{pointer} names {home}, which is not a folder of ours in {root}: remove that file.")
+    if not home.is_dir():
         raise EmbeddedError(
-            f"{home} cannot be reached by the service account: choose another folder with --data."
+            f"{pointer} says that the database is in {home}, which is gone. Bring it back, "
+            f"or remove {pointer} to start with an empty one."
         )
     return home
 
@@ -195,9 +210,7 @@ def binaries(account: Account) -> Path:
     package = Path(spec.origin).parent
     tree = Path(package.name) / f"pginstall{MAJOR}"
     if not (package.parent / tree / "bin" / "postgres").exists():
-        raise EmbeddedError(
-            f"{WHEEL} has no PostgreSQL {MAJOR} for this machine: set SAFELIGHT_DATABASE_URL instead."
-        )
+        raise EmbeddedError(f"{WHEEL} has no PostgreSQL {MAJOR} for this machine: set SAFELIGHT_DATABASE_URL instead.")
     if account.is_us:
         return package.parent / tree / "bin"
     record = metadata.distribution(WHEEL).read_text("RECORD") or metadata.version(WHEEL)
@@ -278,9 +291,14 @@ def _reachable(path: Path, account: Account) -> bool:
     return True
 
 
-def _below_a_home(path: Path) -> bool:
+def _is_fit(path: Path, account: Account) -> bool:
+    """Whether root may keep a cluster here: reachable for its account, no home, and nobody else's to rearrange."""
     homes = {Path("/root"), Path("/home"), Path.home(), Path(pwd.getpwuid(os.getuid()).pw_dir)} - {Path("/")}
-    return any(path.resolve().is_relative_to(home) for home in homes)
+    real = path.resolve()
+    if any(real.is_relative_to(home) for home in homes) or not _reachable(real, account):
+        return False
+    existing = [part.stat() for part in [real, *real.parents] if part.exists()]
+    return all(info.st_uid == 0 and (not info.st_mode & 0o022 or info.st_mode & stat.S_ISVTX) for info in existing)
 
 
 def _digest(text: str) -> str:

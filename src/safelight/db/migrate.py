@@ -10,8 +10,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import asyncpg
+
+from safelight.db import task_queue
 
 LOCK_KEY = 0x5AFE11  # any constant that no other tool uses
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
@@ -45,12 +48,16 @@ def available() -> list[Migration]:
     return found
 
 
+async def _connect(dsn: str) -> Any:
+    return await asyncpg.connect(dsn, server_settings={"application_name": "safelight-migrate"})  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 async def upgrade(dsn: str) -> list[str]:
     """Apply what is missing; returns the names applied. Two processes may call it at once.
 
     Raises MigrationError if the database is newer than this program or a migration was edited.
     """
-    conn = await asyncpg.connect(dsn, server_settings={"application_name": "safelight-migrate"})
+    conn = await _connect(dsn)
     try:
         await conn.execute("select pg_advisory_lock($1)", LOCK_KEY)
         await conn.execute(
@@ -63,7 +70,8 @@ async def upgrade(dsn: str) -> list[str]:
         shipped = available()
         if done and max(done) > len(shipped):
             raise MigrationError(
-                f"the database is at migration {max(done)}, this version knows {len(shipped)}: install the newer Safelight"
+                f"the database is at migration {max(done)}, this version knows {len(shipped)}:"
+                " install the newer Safelight"
             )
         for migration in shipped:
             checksum = done.get(migration.number)
@@ -80,6 +88,7 @@ async def upgrade(dsn: str) -> list[str]:
                     migration.checksum,
                 )
             applied.append(migration.name)
+        await task_queue.install(conn)
         return applied
     finally:
         await conn.close()  # also drops the advisory lock
@@ -87,7 +96,7 @@ async def upgrade(dsn: str) -> list[str]:
 
 async def pending(dsn: str) -> list[str]:
     """Names of migrations that the database does not have yet."""
-    conn = await asyncpg.connect(dsn)
+    conn = await _connect(dsn)
     try:
         if not await conn.fetchval("select to_regclass('schema_migrations')"):
             return [migration.name for migration in available()]

@@ -9,28 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Conn = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
-else:
-    Conn = Any
-
 T = TypeVar("T")
+Row = Mapping[str, Any]
 TouchListener = Callable[[frozenset[UUID]], None]
 
 TRIES_MAX = 6
 """A transaction that lost six times in a row meets something a seventh try will not cure."""
 COMMAND_TIMEOUT_S = 30.0
 """No statement of ours is allowed to run longer: a request never stays open longer than that (J1)."""
+
+
+class Conn(Protocol):
+    """What we use of an asyncpg connection; asyncpg ships no complete types of its own."""
+
+    async def execute(self, query: str, *args: Any) -> str: ...
+    async def executemany(self, command: str, args: Iterable[Sequence[Any]]) -> None: ...
+    async def fetch(self, query: str, *args: Any) -> list[Row]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Row | None: ...
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> AbstractAsyncContextManager[Any]: ...
+
+
+class Pool(Protocol):
+    """What we use of an asyncpg pool."""
+
+    def acquire(self) -> AbstractAsyncContextManager[Conn]: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
 
 _json = msgspec.json.Encoder(enc_hook=str)
 
@@ -39,7 +55,7 @@ def _encode_json(value: Any) -> str:
     return _json.encode(value).decode()
 
 
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _prepare(connection: Any) -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(
             kind, encoder=_encode_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text"
@@ -67,7 +83,7 @@ class Transaction:
 class Database:
     """Owns the pool. Create with `connect`, end with `close`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
+    def __init__(self, pool: Pool, dsn: str) -> None:
         self.pool = pool
         self.dsn = dsn
         self._listeners: list[TouchListener] = []
@@ -75,7 +91,7 @@ class Database:
     @classmethod
     async def connect(cls, dsn: str, *, size_min: int = 1, size_max: int = 12) -> Database:
         """Open the pool. Raises OSError or asyncpg's errors if the server cannot be reached."""
-        pool = await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             dsn,
             min_size=size_min,
             max_size=size_max,
@@ -84,7 +100,7 @@ class Database:
             max_inactive_connection_lifetime=60.0,
             server_settings={"application_name": "safelight", "timezone": "UTC", "jit": "off"},
         )
-        return cls(pool, dsn)
+        return cls(cast(Pool, pool), dsn)
 
     async def close(self) -> None:
         """Give running statements a moment, then cut."""
@@ -103,13 +119,13 @@ class Database:
             listener(projects)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Conn]:
+    async def connection(self) -> AsyncGenerator[Conn]:
         """A pooled connection outside a transaction: for reads of one statement."""
         async with self.pool.acquire() as conn:
             yield conn
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Conn]:
+    async def snapshot(self) -> AsyncGenerator[Conn]:
         """A read-only transaction in which every statement sees the same moment (S3)."""
         async with self.pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             yield conn
@@ -118,10 +134,9 @@ class Database:
         """Run `work` in a transaction; after a deadlock or serialisation failure, run it again from the start."""
         for tries in range(1, TRIES_MAX + 1):
             try:
-                async with self.pool.acquire() as conn:
-                    async with conn.transaction():
-                        tx = Transaction(conn)
-                        result = await work(tx)
+                async with self.pool.acquire() as conn, conn.transaction():
+                    tx = Transaction(conn)
+                    result = await work(tx)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 if tries == TRIES_MAX:
                     raise
