@@ -1,0 +1,246 @@
+"""The ledger's moves (C1, C2). Each is one round trip inside the caller's transaction.
+
+Lock order: wallet -> job -> change-log head. Whoever will lock jobs and then settle calls `lock_wallets` first;
+`hold`, `grant` and `refund` are the first thing their transaction does. What must always hold is kept by
+constraints and triggers in migration 0005; this file only says it nicely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from safelight.db.pool import Conn
+
+BATCH_MAX: Final = 1_000
+"""Holds settled in one statement: more would keep a project's wallet locked for noticeably long."""
+KEY_LENGTH_MAX: Final = 255
+NOTE_LENGTH_MAX: Final = 500
+
+
+class LedgerError(Exception):
+    """The ledger refuses. Nothing was written; `code` is stable: `not_found`, `conflict`, `invalid_input`, …"""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class InsufficientCredits(LedgerError):
+    """C2: `required` is what the move needs, `available` what is there. Retrying helps after a grant."""
+
+    def __init__(self, required: int, available: int) -> None:
+        super().__init__("insufficient_credits", f"{required} credits are needed, {available} are available")
+        self.required = required
+        self.available = available
+
+
+class SettlementRefused(LedgerError):
+    """None of the batch was captured. `reasons` names the jobs at fault:
+
+    `no_hold`, `settled` (captured or released before), `charged_before` (in another round), `exceeds` (the hold).
+    """
+
+    def __init__(self, reasons: Mapping[UUID, str]) -> None:
+        said = ", ".join(f"{job}: {reason}" for job, reason in reasons.items())
+        super().__init__("settlement_refused", said)
+        self.reasons = dict(reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Charge `amount` (0 to the whole hold) for this round of the job; the rest of the hold goes back."""
+
+    project_id: UUID
+    job_id: UUID
+    round: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give this round's hold back whole."""
+
+    project_id: UUID
+    job_id: UUID
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A hold that this call has settled: captured + released is what was held (0 of a free job)."""
+
+    job_id: UUID
+    round: int
+    captured: int
+    released: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """balance = available + held."""
+
+    project_id: UUID
+    balance: int
+    held: int
+    available: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A grant, adjustment or refund. `is_new` is false where the same key had done it before."""
+
+    transfer_id: int
+    available: int
+    is_new: bool
+
+
+async def lock_wallets(conn: Conn, project_ids: Sequence[UUID]) -> None:
+    """Lock these projects' wallets until the transaction ends, in id order, before any job is locked."""
+    await conn.execute(
+        "select 1 from ledger_accounts where kind = 'wallet' and project_id = any ($1::uuid[])"
+        " order by project_id for no key update",
+        list(project_ids),
+    )
+
+
+async def hold(conn: Conn, *, project_id: UUID, job_id: UUID, round: int, amount: int) -> int:
+    """Set `amount` aside for this round of the job; returns what is available afterwards.
+
+    The same hold again is the same hold. Zero is fine and moves nothing. Raises InsufficientCredits (C2), or
+    LedgerError `not_found` (project) or `conflict` (this round holds something else, or was settled).
+    """
+    if amount < 0 or round < 1:
+        raise ValueError("a hold is not negative and rounds count from 1")
+    row = await conn.fetchrow("select * from ledger_hold($1, $2, $3, $4)", project_id, job_id, round, amount)
+    assert row is not None
+    match row["outcome"]:
+        case "held":
+            return row["available"]
+        case "insufficient":
+            raise InsufficientCredits(amount, row["available"])
+        case "unknown_project":
+            raise LedgerError("not_found", f"there is no project {project_id}")
+        case _:
+            raise LedgerError("conflict", f"round {round} of job {job_id} holds something else or was settled")
+
+
+async def capture_many(conn: Conn, captures: Sequence[Capture]) -> list[Settled]:
+    """Charge these jobs and release what their holds have left, in one statement: all of them or none.
+
+    Raises SettlementRefused naming the jobs at fault, so that the caller may settle the others without them.
+    """
+    if len({capture.job_id for capture in captures}) != len(captures):
+        raise ValueError("a job is captured at most once")
+    if any(capture.amount < 0 for capture in captures):
+        raise ValueError("a capture is not negative")
+    outcomes = await _settle(conn, captures, [capture.amount for capture in captures], is_strict=True)
+    refused = {settled.job_id: outcome for outcome, settled in outcomes if outcome not in ("done", "nothing")}
+    if refused:
+        raise SettlementRefused(refused)
+    return [settled for _, settled in outcomes]
+
+
+async def release_many(conn: Conn, releases: Sequence[Release]) -> list[Settled]:
+    """Give back what these holds still hold. One that was settled or never made is left alone and not returned."""
+    distinct = list(dict.fromkeys(releases))
+    outcomes = await _settle(conn, distinct, [0] * len(distinct), is_strict=False)
+    return [settled for outcome, settled in outcomes if outcome == "done"]
+
+
+async def _settle(
+    conn: Conn, holds: Sequence[Capture | Release], amounts: list[int], *, is_strict: bool
+) -> list[tuple[str, Settled]]:
+    if not holds:
+        return []
+    if len(holds) > BATCH_MAX:
+        raise ValueError(f"at most {BATCH_MAX} holds are settled at once")
+    rows = await conn.fetch(
+        "select * from ledger_settle($1, $2, $3, $4, $5)",
+        [each.project_id for each in holds],
+        [each.job_id for each in holds],
+        [each.round for each in holds],
+        amounts,
+        is_strict,
+    )
+    return [(row["outcome"], Settled(row["job_id"], row["round"], row["captured"], row["released"])) for row in rows]
+
+
+async def grant(conn: Conn, project_id: UUID, amount: int, key: str, note: str, actor: str) -> Posted:
+    """Put credits into the wallet, once per `key`; written to the audit log under `actor` (O4).
+
+    Raises LedgerError `conflict` (the key stands for something else), `not_found`, `invalid_input`.
+    """
+    if amount < 1:
+        raise LedgerError("invalid_input", "a grant is at least 1")
+    return await _post(conn, project_id, "grant", amount, key, note, actor)
+
+
+async def adjust(conn: Conn, project_id: UUID, amount: int, key: str, note: str, actor: str) -> Posted:
+    """Correct the wallet up or down (negative), once per `key`; never below what is available.
+
+    Raises as `grant`, and InsufficientCredits.
+    """
+    if amount == 0:
+        raise LedgerError("invalid_input", "an adjustment is not 0")
+    return await _post(conn, project_id, "adjust", amount, key, note, actor)
+
+
+async def refund(
+    conn: Conn, project_id: UUID, job_id: UUID, round: int, amount: int, key: str, note: str, actor: str
+) -> Posted:
+    """Give a captured charge back, in part or whole, once per `key`.
+
+    Raises as `grant`; more than was charged is a `conflict`.
+    """
+    if amount < 1:
+        raise LedgerError("invalid_input", "a refund is at least 1")
+    return await _post(conn, project_id, "refund", amount, key, note, actor, job_id, round)
+
+
+async def _post(
+    conn: Conn,
+    project_id: UUID,
+    reason: str,
+    amount: int,
+    key: str,
+    note: str,
+    actor: str,
+    job_id: UUID | None = None,
+    round: int | None = None,
+) -> Posted:
+    if not 1 <= len(key) <= KEY_LENGTH_MAX or len(note) > NOTE_LENGTH_MAX:
+        raise LedgerError(
+            "invalid_input", f"a key has 1 to {KEY_LENGTH_MAX} characters, a note up to {NOTE_LENGTH_MAX}"
+        )
+    row = await conn.fetchrow(
+        "select * from ledger_post($1, $2, $3, $4, $5, $6, $7, $8)",
+        project_id, reason, amount, key, note, actor, job_id, round,
+    )  # fmt: skip
+    assert row is not None
+    match row["outcome"]:
+        case "posted" | "before":
+            return Posted(row["transfer_id"], row["available"], row["outcome"] == "posted")
+        case "insufficient":
+            raise InsufficientCredits(-amount, row["available"])
+        case "unknown_project":
+            raise LedgerError("not_found", f"there is no project {project_id}")
+        case "exceeds":
+            raise LedgerError("conflict", f"round {round} of job {job_id} was not charged that much")
+        case _:
+            raise LedgerError("conflict", f"the key {key!r} stands for another {reason}")
+
+
+async def wallet(conn: Conn, project_id: UUID) -> Wallet:
+    """Raises LedgerError `not_found`."""
+    row = await conn.fetchrow(
+        "select project_id, balance, held, available, updated_at from credits where id = $1", project_id
+    )
+    if row is None:
+        raise LedgerError("not_found", f"there is no project {project_id}")
+    return Wallet(**dict(row))
