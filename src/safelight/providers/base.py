@@ -49,12 +49,29 @@ class TaskRef:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A result that already lies in our storage, put there and probed by a worker we trust."""
+
+    key: str
+    mime: str
+    bytes: int
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    thumbhash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
-    """One result: exactly one of `url`, `data`, `path` is set. Hints are the provider's word, never trusted."""
+    """One result: exactly one of `url`, `data`, `path`, `stored` is set.
+
+    `mime` and `meta` are the provider's word, never trusted.
+    """
 
     url: str | None = None
     data: bytes | None = None
     path: Path | None = None
+    stored: StoredFile | None = None
     mime: str | None = None
     meta: JSON = field(default_factory=dict[str, Any])
 
@@ -232,6 +249,8 @@ class Provider(Protocol):
 
     name: str
     capabilities: Capabilities
+    disabled: str | None
+    """Why it cannot be used in this installation, in words for the operator; None = ready."""
 
     async def submit(self, request: SubmitRequest, progress: ProgressSink) -> Accepted:
         """Send the attempt, exactly one POST.
@@ -244,16 +263,27 @@ class Provider(Protocol):
         """Read the truth. Raises Transient or AccountProblem; may be repeated freely."""
         ...
 
+    async def renew_url(self, ref: TaskRef, url: str) -> str | None:
+        """Another URL of the same result, where the first is refused or expired; None = there is none.
+
+        Raises Transient or AccountProblem.
+        """
+        ...
+
     async def find(self, attempt_id: str, endpoint: str, since: datetime) -> TaskRef | None:
         """Look for a task whose submit answer was lost; None = not found (yet). Only if `lookup`."""
         ...
 
     async def cancel(self, ref: TaskRef) -> CancelAnswer:
-        """Ask the provider to stop. Raises Transient."""
+        """Ask the provider to stop. Raises Transient or AccountProblem."""
         ...
 
     async def verify_webhook(self, request: WebhookRequest) -> WebhookNote:
-        """Prove it by signature and freshness. Raises WebhookForged."""
+        """Prove it by signature and freshness.
+
+        Raises WebhookForged, or Transient where the proof cannot be had just now (the provider's keys are out of
+        reach): answer 503, so that the provider delivers it again.
+        """
         ...
 
     async def close(self) -> None: ...

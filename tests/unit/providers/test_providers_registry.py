@@ -1,0 +1,139 @@
+"""The model registry: shipped data is sound, an operator's file is read strictly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from safelight.providers.model_input import expected, validate_input
+from safelight.providers.registry import Registry, RegistryError, public_model
+
+OWN = """
+remove = ["veo3_fast"]
+
+[[model]]
+id = "house/sketch"
+name = "Sketch"
+kind = "image"
+description = "Ours."
+routes = [{ provider = "signed", endpoint = "sketch" }]
+price = { unit = "picture", amount = 7 }
+fields = [{ name = "prompt", type = "text", label = "Prompt", required = true }]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_models_are_all_there():
+    assert {
+        "local/aurora",
+        "local/drift",
+        "fal-ai/flux/dev",
+        "fal-ai/flux/schnell",
+        "fal-ai/wan-t2v",
+        "google/nano-banana",
+        "google/nano-banana-edit",
+        "nano-banana-pro",
+        "veo3",
+    } <= {model.id for model in Registry.load()}
+
+
+@pytest.mark.parametrize("model", list(Registry.load()), ids=lambda model: model.id)
+def test_every_shipped_model_takes_a_prompt_and_tells_what_it_will_make(model):
+    start = "https://cdn.example/a.png" if model.start_field else None
+    complete = validate_input(model, {"prompt": "a red fox"}, n=model.max_outputs, start_url=start)
+
+    assert complete["prompt"] == "a red fox"
+    assert validate_input(model, complete, n=model.max_outputs, start_url=start) == complete
+    what = expected(model, complete)
+    if model.kind == "video":
+        assert what.duration_s is not None
+        assert 2 <= what.duration_s <= 20
+    if model.price.unit == "megapixel":
+        assert what.width
+        assert what.height
+
+
+@pytest.mark.parametrize("model", list(Registry.load()), ids=lambda model: model.id)
+def test_every_shipped_model_is_shown_with_its_form_and_price(model):
+    shown = public_model(model)
+
+    assert set(shown) == {
+        "id", "name", "provider", "kind", "description", "price", "max_outputs", "fields", "start_field",
+        "needs_start", "eta_s",
+    }  # fmt: skip
+    assert shown["price"]["amount"] > 0
+    assert [field["name"] for field in shown["fields"]].count("prompt") == 1
+    assert all(re.fullmatch(r"[A-Za-z]\w*", field["name"]) for field in shown["fields"])
+
+
+def test_editing_needs_a_start_picture_and_drawing_does_not():
+    registry = Registry.load()
+    needs = {model.id for model in registry if model.needs_start}
+    assert needs == {"google/nano-banana-edit", "fal-ai/flux/dev/image-to-image"}
+
+
+def test_an_operator_adds_and_removes_models(tmp_path):
+    registry = Registry.load(write(tmp_path, OWN))
+
+    sketch = registry.get("house/sketch")
+    assert sketch is not None
+    assert sketch.provider == "signed"
+    assert sketch.max_outputs == 1
+    assert registry.get("veo3_fast") is None
+    assert registry.get("veo3") is not None
+
+
+def test_an_operators_model_replaces_ours_of_the_same_id(tmp_path):
+    registry = Registry.load(write(tmp_path, OWN.replace("house/sketch", "local/aurora")))
+    aurora = registry.get("local/aurora")
+    assert aurora is not None
+    assert aurora.price.amount == 7
+    assert len(registry) == len(Registry.load()) - 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('kind = "image"', 'kind = "hologram"', "hologram"),
+        ('unit = "picture"', 'unit = "furlong"', "furlong"),
+        ("amount = 7", "amount = -7", "negative"),
+        ("amount = 7", "amount = 0.5", "int"),
+        ('name = "Sketch"', 'nmae = "Sketch"', "nmae"),
+        ('routes = [{ provider = "signed", endpoint = "sketch" }]', "routes = []", "route"),
+        ('type = "text"', 'type = "select"', "options"),
+        ('type = "text"', 'type = "number", default = "many"', "default"),
+        ('type = "text"', 'type = "int", default = true', "default"),
+        ('type = "text"', 'type = "int", min = 3, max = 2', "min"),
+        ('name = "prompt"', 'name = "_prompt"', "_"),
+        ('kind = "image"', 'kind = "image"\nmax_outputs = 99', "max_outputs"),
+        ('kind = "image"', 'kind = "image"\nn_field = "prompt"', "n_field"),
+        ('kind = "image"', 'kind = "image"\nstart_field = "prompt"', "start_field"),
+        ('kind = "image"', 'kind = "image"\neta_s = 0', "eta_s"),
+        ('kind = "image"', 'kind = "image"\nduration = { field = "length" }', "length"),
+        ('kind = "image"', 'kind = "image"\naspect = { field = "shape", options = [] }', "aspect"),
+        ('kind = "image"', 'kind = "image"\nextra = { prompt = "x" }', "extra"),
+        ("[[model]]", "[[model", "models.toml"),
+        ('remove = ["veo3_fast"]', 'remove = ["never/was"]', "never/was"),
+    ],
+)
+def test_a_wrong_model_file_is_refused_with_the_reason(tmp_path, old, new, says):
+    assert old in OWN
+    with pytest.raises(RegistryError, match=re.escape(says)):
+        Registry.load(write(tmp_path, OWN.replace(old, new)))
+
+
+def test_the_same_id_twice_in_one_file_is_refused(tmp_path):
+    with pytest.raises(RegistryError, match="twice"):
+        Registry.load(write(tmp_path, OWN + OWN.split("\n", 2)[2]))
+
+
+def test_a_missing_model_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(RegistryError, match=r"absent\.toml"):
+        Registry.load(tmp_path / "absent.toml")
