@@ -28,8 +28,8 @@ async def new_job(conn: Conn, project: UUID, quoted: int, *, job: UUID | None = 
 async def complete(conn: Conn, job: UUID, charged: int) -> None:
     await conn.execute("update jobs set stage = 'submitting' where id = $1", job)
     await conn.execute(
-        "update jobs set stage = 'completed', charged = $2, completed_at = now(), generations = array[gen_random_uuid()]"
-        " where id = $1",
+        "update jobs set stage = 'completed', charged = $2, completed_at = now(),"
+        " generations = array[gen_random_uuid()] where id = $1",
         job,
         charged,
     )
