@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 MAJOR: Final = 18
 """The PostgreSQL major of the wheel that we pin; a data folder belongs to one major."""
@@ -49,9 +49,18 @@ class Account:
     gid: int
     is_us: bool
 
-    def become(self) -> dict[str, Any]:
-        """Keyword arguments for `subprocess` that become this account."""
-        return {} if self.is_us else {"user": self.uid, "group": self.gid, "extra_groups": []}
+    @property
+    def user(self) -> int | None:
+        """For `subprocess`: whom to become."""
+        return None if self.is_us else self.uid
+
+    @property
+    def group(self) -> int | None:
+        return None if self.is_us else self.gid
+
+    @property
+    def extra_groups(self) -> list[int] | None:
+        return None if self.is_us else []
 
 
 def as_root() -> bool:
@@ -161,7 +170,9 @@ def run_as(account: Account, command: list[str], *, timeout_s: float) -> subproc
         env=ENV,
         timeout=timeout_s,
         check=False,
-        **account.become(),
+        user=account.user,
+        group=account.group,
+        extra_groups=account.extra_groups,
     )
 
 
@@ -200,6 +211,18 @@ def service_account() -> Account:
     raise EmbeddedError(
         "PostgreSQL cannot run as root and there is no other account: run `useradd --system safelight`."
     )
+
+
+def owner_of(home: Path) -> Account:
+    """The account of the cluster that is here already, for the preferred one may have changed; else that one."""
+    account = service_account()
+    try:
+        info = (home / "data").stat()
+    except FileNotFoundError:
+        return account
+    if account.is_us or info.st_uid in (0, account.uid):
+        return account
+    return Account(info.st_uid, info.st_gid, is_us=False)
 
 
 def binaries(account: Account) -> Path:
