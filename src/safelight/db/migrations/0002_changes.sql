@@ -1,5 +1,7 @@
 -- The change log (S1): one gapless, commit-ordered sequence of entries per project, written by triggers.
--- Why statement-level triggers, what was measured, and the lock order: docs/decisions/003-change-log-triggers.md.
+-- Two steps. Triggers collect, per statement, which rows were touched; a deferred trigger numbers them at the commit,
+-- so that the head of a project is locked only for the commit itself and after every other lock, never while a client
+-- thinks between two statements. What was measured, and the lock order: docs/decisions/003-change-log-triggers.md.
 
 create table project_heads (
     project_id uuid primary key, -- no foreign key: the entry that deletes a project is in the log too
@@ -20,6 +22,17 @@ create table changes (
     origin     text,  -- the client instance that caused it (header Safelight-Client)
     primary key (project_id, seq, at)
 ) partition by range (at);
+
+-- What this transaction touched and has not numbered yet: one row for up to a thousand rows of a statement, written and
+-- deleted by the same transaction, so never seen by another and not worth a place in the write-ahead log.
+create unlogged table change_pending (
+    id       bigint generated always as identity (cache 16) primary key,
+    tbl      text not null,
+    projects uuid[] not null,
+    ids      uuid[] not null,
+    ops      text[] not null,
+    olds     jsonb[] not null
+) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
 
 -- Nobody has to have made partitions for a write to succeed.
 create table changes_default partition of changes default;
@@ -63,25 +76,22 @@ $fn$;
 -- Puts a table under the change log. Again with other arguments: replaces what was installed; also to be called
 -- again after a partition was added, so that statements aimed at the partition itself are logged too.
 --
--- What an entry says is what the row IS when the entry is written, looked up by id, and not what the statement's
--- transition table remembers: PostgreSQL pools the rows of cascaded statements and runs nested triggers first, so
--- remembered rows may come out of order (a row deleted, then "updated"). A row that is there is logged as it is; one
--- that is gone, or in another project now, only as a delete. So the last entry of a row is always its last state.
+-- An entry says what the row IS at the commit, looked up by id, and not what the statement remembered: PostgreSQL pools
+-- the rows of cascaded statements and runs nested triggers first, so remembered rows may come out of order (a row
+-- deleted, then "updated"). A row that is there is logged as it is; one that is gone, or in another project now, only
+-- as a delete. So the last entry of a row in a transaction is always its last state.
 create function track_changes(
     tbl regclass, project_column text default 'project_id', old_columns text[] default '{}'
 ) returns void language plpgsql set search_path = pg_catalog, public, pg_temp as $fn$
 declare
     table_name text;
     full_name  text;
-    fn_name    text;
     old_expr   text := 'null::jsonb';
     part       regclass;
     event      text;
-    tail       text;
 begin
     select c.relname, format('%I.%I', n.nspname, c.relname) into table_name, full_name
       from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = tbl;
-    fn_name := 'capture_' || table_name;
     if not exists (select from pg_attribute where attrelid = tbl and attname = 'id' and atttypid = 'uuid'::regtype
                       and attnotnull and not attisdropped) then
         raise exception 'track_changes: % needs a column "id uuid not null"', full_name;
@@ -98,91 +108,123 @@ begin
           into old_expr from unnest(old_columns) with ordinality as x(col, ord);
     end if;
 
+    -- Collect. Old and new rows pair by position: by id, a row that a cascade changed twice would pair crosswise.
     execute format($make$
 create or replace function public.%1$I() returns trigger
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $capture$
 begin
-    -- One statement each: who is concerned (numbered in the statement's own order), what is there now,
-    -- the heads in project order (lock order), the entries. Old and new rows pair by position: by id a row that
-    -- a cascade changed twice would pair with itself crosswise.
     if tg_op = 'INSERT' then
-        with entries as materialized (
-            select p.ord, p.project, p.id, to_jsonb(_now) as row
-              from (select row_number() over () as ord, _new.%3$I as project, _new.id from new_rows _new) p
-              join %2$s _now on _now.id = p.id and _now.%3$I = p.project
-        ), heads as (%6$s)
-        insert into public.changes (project_id, seq, at, tbl, op, id, row, old, origin)
-        select e.project, %7$s, h.at, %4$L, 'insert', e.id, e.row, null, %8$s
-          from entries e join heads h on h.project_id = e.project;
+        insert into public.change_pending (tbl, projects, ids, ops, olds)
+        select %4$L, array_agg(e.project order by e.ord), array_agg(e.id order by e.ord),
+               array_agg('insert'::text), array_agg(null::jsonb)
+          from (select row_number() over () as ord, _new.%3$I as project, _new.id from new_rows _new) e
+         where e.project is not null
+         group by e.ord / 1000 order by e.ord / 1000;
     elsif tg_op = 'DELETE' then
-        with entries as materialized (
-            select p.ord, p.project, p.id, p.old
-              from (select row_number() over () as ord, _old.%3$I as project, _old.id, to_jsonb(_old) as old from old_rows _old) p
-             where p.project is not null
-               and not exists (select from %2$s _now where _now.id = p.id and _now.%3$I = p.project)
-        ), heads as (%6$s)
-        insert into public.changes (project_id, seq, at, tbl, op, id, row, old, origin)
-        select e.project, %7$s, h.at, %4$L, 'delete', e.id, null, e.old, %8$s
-          from entries e join heads h on h.project_id = e.project;
+        insert into public.change_pending (tbl, projects, ids, ops, olds)
+        select %4$L, array_agg(e.project order by e.ord), array_agg(e.id order by e.ord),
+               array_agg('delete'::text), array_agg(e.image order by e.ord)
+          from (select row_number() over () as ord, _old.%3$I as project, _old.id, to_jsonb(_old) as image
+                  from old_rows _old) e
+         where e.project is not null
+         group by e.ord / 1000 order by e.ord / 1000;
     else
-        with pairs as materialized (
-            select o.ord * 2 as ord, o.id as old_id, o.project as old_project, o.old_row, o.old_part,
-                   n.id, n.project, (o.id, o.project) is not distinct from (n.id, n.project) as stays
-              from (select row_number() over () as ord, _old.id, _old.%3$I as project, to_jsonb(_old) as old_row,
-                           %5$s as old_part, _old as image from old_rows _old) o
-              join (select row_number() over () as ord, _new.id, _new.%3$I as project, _new as image
-                      from new_rows _new) n
-                on n.ord = o.ord
-             where o.image *<> n.image
-        ), entries as materialized (
-            select p.ord, p.old_project as project, 'delete' as op, p.old_id as id, null::jsonb as row, p.old_row as old
-              from pairs p
-             where not p.stays and p.old_project is not null
-               and not exists (select from %2$s _now where _now.id = p.old_id and _now.%3$I = p.old_project)
-            union all
-            select p.ord + 1, p.project, case when p.stays then 'update' else 'insert' end, p.id, to_jsonb(_now),
-                   case when p.stays then p.old_part end
-              from pairs p join %2$s _now on _now.id = p.id and _now.%3$I = p.project
-        ), heads as (%6$s)
-        insert into public.changes (project_id, seq, at, tbl, op, id, row, old, origin)
-        select e.project, %7$s, h.at, %4$L, e.op, e.id, e.row, e.old, %8$s
-          from entries e join heads h on h.project_id = e.project;
+        insert into public.change_pending (tbl, projects, ids, ops, olds)
+        select %4$L, array_agg(e.project order by e.ord, e.leaves desc), array_agg(e.id order by e.ord, e.leaves desc),
+               array_agg(e.op order by e.ord, e.leaves desc), array_agg(e.image order by e.ord, e.leaves desc)
+          from (select row_number() over () as ord, _old.id, _old.%3$I as project, to_jsonb(_old) as whole,
+                       %5$s as part, _old as row_image from old_rows _old) o
+          join (select row_number() over () as ord, _new.id, _new.%3$I as project, _new as row_image
+                  from new_rows _new) n on n.ord = o.ord and n.row_image *<> o.row_image,
+          -- another project or another id: it leaves there and enters here
+          lateral (select (o.id, o.project) is not distinct from (n.id, n.project) as stays) s,
+          lateral (select n.ord, n.id, n.project, false as leaves,
+                          case when s.stays then 'update' else 'insert' end as op,
+                          case when s.stays then o.part end as image
+                   union all
+                   select o.ord, o.id, o.project, true, 'delete', o.whole where not s.stays) e
+         where e.project is not null
+         group by e.ord / 1000 order by e.ord / 1000;
     end if;
     return null;
 end
 $capture$
-$make$,
-        fn_name, full_name, project_column, table_name, old_expr,
-        -- NOTIFY inside the transaction makes commits wait for each other's flush: off unless the installation
-        -- asks for it (alter database … set safelight.notify_in_trigger = on), because others write there by SQL.
-        $sql$
-            insert into public.project_heads as h (project_id, head)
-            select project, count(*) from entries group by project order by project
-            on conflict (project_id) do update
-               set head = h.head + excluded.head, at = greatest(h.at, clock_timestamp())
-            returning h.project_id, h.head, h.at,
-                      case current_setting('safelight.notify_in_trigger', true)
-                          when 'on' then pg_notify('safelight_hint', h.project_id::text)::text end
-        $sql$,
-        'h.head - count(*) over (partition by e.project) + row_number() over (partition by e.project order by e.ord)',
-        $sql$nullif(current_setting('safelight.origin', true), '')$sql$);
-    execute format('revoke all on function public.%I() from public', fn_name);
+$make$, 'capture_' || table_name, full_name, project_column, table_name, old_expr);
+
+    -- Number. One statement: what is there now, the heads in project order (lock order), the entries.
+    execute format($make$
+create or replace function public.%1$I() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, public, pg_temp
+set plan_cache_mode = force_generic_plan -- planning anew for each array's length costs half of a commit
+as $number$
+begin
+    delete from public.change_pending where id = new.id;
+    with entries as materialized (
+        select e.ord, e.project, e.id, e.op, e.old, to_jsonb(_now) as row
+          from unnest(new.projects, new.ids, new.ops, new.olds) with ordinality as e (project, id, op, old, ord)
+          left join %2$s _now on _now.id = e.id and _now.%3$I = e.project
+         where (_now.id is null) = (e.op = 'delete')
+    ), heads as (
+        insert into public.project_heads as h (project_id, head)
+        select project, count(*) from entries group by project order by project
+        on conflict (project_id) do update
+           set head = h.head + excluded.head, at = greatest(h.at, clock_timestamp())
+        returning h.project_id, h.head, h.at,
+                  -- NOTIFY inside the transaction makes commits wait for each other's flush: off, unless the
+                  -- installation asks for it (alter database … set safelight.notify_in_trigger = on) because
+                  -- programs that know nothing of Safelight write there.
+                  case current_setting('safelight.notify_in_trigger', true)
+                      when 'on' then pg_notify('safelight_hint', h.project_id::text)::text end
+    )
+    insert into public.changes (project_id, seq, at, tbl, op, id, row, old, origin)
+    select e.project,
+           h.head - count(*) over (partition by e.project) + row_number() over (partition by e.project order by e.ord),
+           h.at, %4$L, e.op, e.id, e.row, e.old, nullif(current_setting('safelight.origin', true), '')
+      from entries e join heads h on h.project_id = e.project;
+    return null;
+end
+$number$
+$make$, 'number_' || table_name, full_name, project_column, table_name);
+
+    execute format('revoke all on function public.%I(), public.%I() from public',
+        'capture_' || table_name, 'number_' || table_name);
+    execute format('drop trigger if exists %I on public.change_pending', 'number_' || table_name);
+    execute format('create constraint trigger %I after insert on public.change_pending deferrable initially deferred
+                    for each row when (new.tbl = %L) execute function public.%I()',
+        'number_' || table_name, table_name, 'number_' || table_name);
+    execute format('alter table public.change_pending enable always trigger %I', 'number_' || table_name);
 
     for part in select relid from pg_partition_tree(tbl) union select tbl loop
         foreach event in array array['insert', 'update', 'delete'] loop
-            tail := case event
-                when 'insert' then 'referencing new table as new_rows'
-                when 'delete' then 'referencing old table as old_rows'
-                else 'referencing old table as old_rows new table as new_rows' end;
-            execute format('create or replace trigger %I after %s on %s %s for each statement execute function public.%I()',
-                'changes_' || event, event, part, tail, fn_name);
+            execute format('create or replace trigger changes_%s after %s on %s referencing %s
+                            for each statement execute function public.%I()',
+                event, event, part,
+                case event when 'insert' then 'new table as new_rows' when 'delete' then 'old table as old_rows'
+                    else 'old table as old_rows new table as new_rows' end,
+                'capture_' || table_name);
             -- also under session_replication_role = replica
-            execute format('alter table %s enable always trigger %I', part, 'changes_' || event);
+            execute format('alter table %s enable always trigger changes_%s', part, event);
         end loop;
         execute format('create or replace trigger changes_truncate before truncate on %s
                         for each statement execute function public.refuse_truncate()', part);
         execute format('alter table %s enable always trigger changes_truncate', part);
     end loop;
+end
+$fn$;
+
+-- The seq of the last change of the project including this transaction's own, which are numbered now and not at the
+-- commit: call it last, because from here on the transaction holds the project's head. Null: no such project.
+create function changes_head(project uuid) returns bigint
+language plpgsql set search_path = pg_catalog, public, pg_temp as $fn$
+declare
+    numbering text;
+begin
+    select string_agg(format('public.%I', tgname), ', ') into numbering
+      from pg_trigger where tgrelid = 'public.change_pending'::regclass and not tgisinternal;
+    execute 'set constraints ' || numbering || ' immediate';
+    execute 'set constraints ' || numbering || ' deferred';
+    return (select head from public.project_heads where project_id = project);
 end
 $fn$;
 
