@@ -76,8 +76,11 @@ class Transaction:
         self.touched.update(projects)
 
     async def head(self, project_id: UUID) -> int:
-        """The seq of this transaction's last change in the project (after its writes), for `Safelight-Seq`."""
-        return await self.conn.fetchval("select head from project_heads where project_id = $1", project_id) or 0
+        """The seq of this transaction's last change in the project, for `Safelight-Seq`.
+
+        Asked last: from here on the transaction holds the project's head.
+        """
+        return await self.conn.fetchval("select changes_head($1)", project_id) or 0
 
 
 class Database:

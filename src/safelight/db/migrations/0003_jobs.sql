@@ -119,6 +119,7 @@ create table attempts (
     outputs      jsonb,                   -- what the provider said it made, kept until it is stored
     failure      jsonb,
     cost         jsonb,
+    watched_at   timestamptz,             -- an abandoned one is looked at now and then: what it cost is to be known
     unique (job_id, number)
 );
 create unique index attempts_task on attempts (provider, task_id) where task_id is not null;

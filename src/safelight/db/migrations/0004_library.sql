@@ -143,6 +143,3 @@ create table uploads (
 );
 create unique index uploads_by_hash on uploads (project_id, sha256) where state = 'ready';
 create index uploads_unfinished on uploads (expires_at) where state = 'pending';
-
--- The projects themselves are visible too; their log begins with their own row.
-select track_changes('projects'::regclass, 'id');

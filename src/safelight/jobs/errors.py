@@ -1,0 +1,48 @@
+"""What may go wrong when a person asks something of a job. Mapped to HTTP in one table in the api room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class JobError(Exception):
+    """Nothing was changed. `code` is stable (api.md); `extras` go beside it into the problem document."""
+
+    def __init__(self, code: str, detail: str, **extras: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.extras = extras
+
+
+class JobNotFound(JobError):
+    def __init__(self, what: str = "There is no such job.") -> None:
+        super().__init__("not_found", what)
+
+
+class JobConflict(JobError):
+    """The job is not in a state for this."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("conflict", detail)
+
+
+class IdempotencyMismatch(JobError):
+    """The same id or key came before with another body (J2)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("idempotency_mismatch", detail)
+
+
+class UnknownModel(JobError):
+    def __init__(self, model: str) -> None:
+        super().__init__("unknown_model", f"There is no model {model!r}; GET /v1/models lists them.")
+
+
+class InvalidSubmission(JobError):
+    """`errors` is a list of {loc, msg, type}."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        first = errors[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        super().__init__("invalid_input", f"{where}: {first['msg']}", errors=errors)

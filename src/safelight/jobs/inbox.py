@@ -1,0 +1,286 @@
+"""Webhooks (P4): verify, store raw, answer; then look at the provider and act.
+
+Receiving is a group commit: webhooks that arrive while one insert is under way share the next, so a burst costs a
+few transactions. Processing takes whole batches too: results that are proven by their signature and already in our
+storage are settled in one transaction; every other webhook is a hint and makes its job due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from safelight.db.pool import Database, Row, Transaction
+from safelight.jobs import attempts, settle, trace, work
+from safelight.jobs.storing import as_stored
+from safelight.providers.base import Observation, Provider, Succeeded, WebhookRequest
+
+log: Final = structlog.get_logger("jobs")
+
+RECEIVE_BATCH_MAX: Final = 200
+PROCESS_BATCH_MAX: Final = 100
+WAITING_MAX: Final = 5_000
+"""Webhooks waiting for their insert. Beyond it the sender is told to come again (503): all of them retry."""
+KEPT_HEADERS: Final = ("content-type", "user-agent")
+"""Besides those that carry a signature (`x-…`, `webhook-…`): never cookies or credentials."""
+
+
+class Overloaded(Exception):
+    """Too many webhooks wait: the sender should come again."""
+
+
+class UnknownAttempt(Exception):
+    """No such attempt (or not of this provider): a sender that retries may find it later (providers.md §7.4)."""
+
+
+class WrongToken(Exception):
+    """The secret in the path is not the attempt's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    provider: str
+    attempt_id: UUID
+    token: str
+    event_key: str
+    task_id: str | None
+    observation: Observation | None
+    request: WebhookRequest
+
+
+class Intake:
+    """Stores webhooks. `run` must be running for `receive` to return."""
+
+    def __init__(self, db: Database, providers: Mapping[str, Provider], arrived: Callable[[], None]) -> None:
+        self._db = db
+        self._providers = providers
+        self._arrived = arrived
+        self._waiting: list[tuple[Received, asyncio.Future[str]]] = []
+        self._wake = asyncio.Event()
+
+    async def receive(self, provider_name: str, attempt_id: UUID, token: str, request: WebhookRequest) -> None:
+        """Verify and store; returns when it is committed.
+
+        Raises WebhookForged, UnknownAttempt, WrongToken or Overloaded; then nothing is stored.
+        """
+        provider = self._providers.get(provider_name)
+        if provider is None:
+            raise UnknownAttempt
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded
+        note = await provider.verify_webhook(request)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        received = Received(provider_name, attempt_id, token, note.event_key, note.task_id, note.observation, request)
+        self._waiting.append((received, future))
+        self._wake.set()
+        match await future:
+            case "unknown":
+                raise UnknownAttempt
+            case "wrong_token":
+                raise WrongToken
+            case _:
+                return
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    batch, self._waiting = self._waiting[:RECEIVE_BATCH_MAX], self._waiting[RECEIVE_BATCH_MAX:]
+                    try:
+                        outcomes = await self._insert([received for received, _ in batch])
+                    except Exception as error:
+                        log.exception("inbox.insert_failed", webhooks=len(batch))
+                        for _, future in batch:
+                            if not future.done():
+                                future.set_exception(error)
+                        continue
+                    for (_, future), outcome in zip(batch, outcomes, strict=True):
+                        if not future.done():
+                            future.set_result(outcome)
+                    self._arrived()
+        finally:
+            for _, future in self._waiting:
+                future.cancel()
+
+    async def _insert(self, batch: Sequence[Received]) -> list[str]:
+        async with self._db.connection() as conn:
+            rows = await conn.fetch(
+                """
+                with given as (
+                    select * from unnest($1::int[], $2::text[], $3::uuid[], $4::bytea[], $5::text[], $6::text[],
+                        $7::jsonb[], $8::timestamptz[], $9::jsonb[], $10::bytea[])
+                    as t (ord, provider, attempt_id, token_hash, event_key, task_id,
+                        observation, received_at, headers, body)
+                ), judged as (
+                    select g.*, a.job_id, case
+                        when a.id is null then 'unknown'
+                        when a.token_hash <> g.token_hash then 'wrong_token'
+                        else 'stored' end as outcome
+                    from given g left join attempts a on a.id = g.attempt_id and a.provider = g.provider
+                ), inserted as (
+                    insert into inbox (provider, event_key, attempt_id, job_id, received_at, headers, body,
+                        task_id, observation)
+                    select provider, event_key, attempt_id, job_id, received_at, headers, body, task_id, observation
+                    from judged where outcome = 'stored' order by ord
+                    on conflict (provider, event_key) do nothing
+                )
+                select outcome from judged order by ord
+                """,
+                list(range(len(batch))),
+                [each.provider for each in batch],
+                [each.attempt_id for each in batch],
+                [attempts.hash_token(each.token) for each in batch],
+                [each.event_key for each in batch],
+                [each.task_id for each in batch],
+                [_to_json(each.observation) for each in batch],
+                [each.request.received_at for each in batch],
+                [_kept_headers(each.request.headers) for each in batch],
+                [each.request.body for each in batch],
+            )
+        return [row["outcome"] for row in rows]
+
+
+def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value[:1000]
+        for name, value in headers.items()
+        if name in KEPT_HEADERS or name.startswith(("webhook-", "x-fal-", "x-webhook-"))
+    }
+
+
+def _to_json(observation: Observation | None) -> dict[str, Any] | None:
+    """Only results that are already ours are kept decoded: they are what a batch settles without another look."""
+    if not isinstance(observation, Succeeded) or not observation.outputs:
+        return None
+    if any(output.stored is None for output in observation.outputs):
+        return None
+    return {"outputs": attempts.outputs_to_json(observation), "cost": observation.cost}
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Acts on stored webhooks."""
+
+    db: Database
+    settled: Callable[[Sequence[settle.Completed]], None]
+    now: Callable[[], datetime]
+
+    async def process(self) -> list[UUID] | None:
+        """Take one batch. Returns the jobs that are due now, None if the inbox is empty.
+
+        One webhook that cannot be processed is set aside with the reason and does not hold up the others.
+        """
+        try:
+            outcome = await self.db.run(lambda tx: self._batch(tx, PROCESS_BATCH_MAX))
+        except Exception:
+            log.exception("inbox.batch_failed")
+            return await self._one()
+        return self._tell(outcome)
+
+    async def _one(self) -> list[UUID] | None:
+        try:
+            outcome = await self.db.run(lambda tx: self._batch(tx, 1))
+        except Exception as error:
+            log.exception("inbox.webhook_failed")
+            async with self.db.connection() as conn:
+                await conn.execute(
+                    """
+                    update inbox set processed_at = now(), outcome = $1
+                    where id = (select id from inbox where processed_at is null order by id limit 1)
+                    """,
+                    f"failed: {error!r}"[:500],
+                )
+            return []
+        return self._tell(outcome)
+
+    def _tell(self, outcome: tuple[list[UUID], list[settle.Completed]] | None) -> list[UUID] | None:
+        if outcome is None:
+            return None
+        due, completed = outcome
+        if completed:
+            self.settled(completed)
+        return due
+
+    async def _batch(self, tx: Transaction, limit: int) -> tuple[list[UUID], list[settle.Completed]] | None:
+        conn, now = tx.conn, self.now()
+        rows = await conn.fetch(
+            """
+            select i.id, i.attempt_id, i.job_id, i.received_at, i.task_id, i.observation,
+                a.number, a.task_id as known_task_id, j.attempt as current, w.job_id is not null as is_unfinished
+            from (select * from inbox where processed_at is null order by id limit $1 for update skip locked) as i
+            join attempts a on a.id = i.attempt_id
+            join jobs j on j.id = i.job_id
+            left join job_work w on w.job_id = i.job_id
+            order by i.id
+            """,
+            limit,
+        )
+        if not rows:
+            return None
+        results = _results(rows, now)
+        completed = await settle.settle_many(tx, list(results.values()), now) if results else []
+        done = {each.job_id for each in completed if each.is_ours}
+        due = await self._hint(tx, [row for row in rows if row["job_id"] not in done], now)
+        outcomes = [_outcome(row, done) for row in rows]
+        await conn.execute(
+            """
+            update inbox i set processed_at = $3, outcome = t.outcome
+            from unnest($1::bigint[], $2::text[]) as t (id, outcome) where i.id = t.id
+            """,
+            [row["id"] for row in rows],
+            outcomes,
+            now,
+        )
+        return due, completed
+
+    async def _hint(self, tx: Transaction, rows: Sequence[Row], now: datetime) -> list[UUID]:
+        """Make the jobs due, and keep the task ids that a lost submit answer did not bring."""
+        conn = tx.conn
+        named = [row for row in rows if row["task_id"] is not None and row["known_task_id"] is None]
+        if named:
+            await conn.execute(
+                """
+                update attempts a set task_id = t.task_id
+                from unnest($1::uuid[], $2::text[]) as t (id, task_id) where a.id = t.id and a.task_id is null
+                """,
+                [row["attempt_id"] for row in named],
+                [row["task_id"] for row in named],
+            )
+        # A late word about an attempt that is over: its cost is still to be known.
+        late = [row["attempt_id"] for row in rows if not row["is_unfinished"] or row["number"] != row["current"]]
+        if late:
+            await conn.execute("update attempts set watched_at = null where id = any ($1::uuid[])", late)
+        due = sorted({row["job_id"] for row in rows if row["is_unfinished"] and row["number"] == row["current"]})
+        if due:
+            await work.look_now(conn, due)
+        await trace.write(
+            conn, [trace.Step(row["job_id"], row["number"], "webhook", row["received_at"]) for row in rows]
+        )
+        return due
+
+
+def _results(rows: Sequence[Row], now: datetime) -> dict[UUID, settle.Result]:
+    """Results proven by their signature whose files are already ours: the first of each job."""
+    results: dict[UUID, settle.Result] = {}
+    for row in rows:
+        seen = row["observation"]
+        if seen is None or row["job_id"] in results or row["number"] != row["current"]:
+            continue
+        outputs = [as_stored(output) for output in attempts.outputs_from_json(seen["outputs"])]
+        steps = [trace.Step(row["job_id"], row["number"], "webhook", row["received_at"])]
+        results[row["job_id"]] = settle.Result(row["job_id"], row["number"], outputs, seen["cost"], steps)
+    return results
+
+
+def _outcome(row: Row, done: set[UUID]) -> str:
+    if row["job_id"] in done:
+        return "settled"
+    return "hint" if row["is_unfinished"] else "late"

@@ -1,0 +1,147 @@
+"""From "the provider is done" to "the job is completed": keep what it made, store it, settle (M1, C1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from safelight.db.pool import Row, Transaction
+from safelight.jobs import attempts, decide, trace
+from safelight.jobs.conclude import conclude, view
+from safelight.jobs.lease import holding_lease
+from safelight.jobs.lifecycle import Stage, sources
+from safelight.jobs.parts import Parts
+from safelight.jobs.schedule import backoff_s
+from safelight.jobs.settle import Result
+from safelight.jobs.storing import store_outputs
+from safelight.media.errors import MediaError
+from safelight.providers.base import Failure, Output, ProviderError, Succeeded
+
+log: Final = structlog.get_logger("jobs")
+
+NO_OUTPUT: Final = Failure("no_output", "The provider finished without a result.", transient=True)
+EXPIRED_RESULT: Final = frozenset({"result_expired"})
+STORE_RETRY_S: Final = 1.0
+_MAY_STORE: Final = [stage.value for stage in sources(Stage.STORING)]
+
+
+async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
+    """Note what the provider made. Files in hand are stored now; others are fetched by the next step (`Store`)."""
+    if not made.outputs:
+        verdict = decide.after_failure(view(job, parts), NO_OUTPUT, parts.now(), parts.policy)
+        await conclude(parts, job, verdict)
+        return
+    in_hand = attempts.has_bytes_in_hand(made)
+
+    async def note(tx: Transaction) -> bool:
+        changed = await tx.conn.fetchval(
+            """
+            update jobs set stage = 'storing'
+            where id = $1 and attempt = $2 and stage = any ($3::text[]) returning true
+            """,
+            job["id"],
+            job["attempt"],
+            _MAY_STORE,
+        )
+        if not changed:
+            return False
+        if not in_hand:
+            outputs = attempts.outputs_to_json(made)
+            await attempts.keep_outputs(tx.conn, job["id"], job["attempt"], outputs, made.cost)
+        await tx.conn.execute("update job_work set slot = false, look_at = now() where job_id = $1", job["id"])
+        detail = {"outputs": len(made.outputs)}
+        await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "provider_done", detail=detail)])
+        tx.touch(job["project_id"])
+        return True
+
+    if await parts.db.run(note):
+        parts.freed(job["provider"])
+        if in_hand:
+            await _store(parts, {**job, "stage": "storing"}, made.outputs, made.cost)
+
+
+async def store_kept(parts: Parts, job: Row) -> None:
+    """Fetch what the attempt's outputs name, and settle."""
+    await _store(parts, job, attempts.outputs_from_json(job["outputs"]), None)
+
+
+async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object) -> None:
+    try:
+        async with holding_lease(parts, job), asyncio.timeout(parts.policy.store_timeout_s):
+            stored, steps = await store_outputs(parts.media, job, outputs)
+    except TimeoutError:
+        await _not_stored(parts, job, None)
+        return
+    except BaseExceptionGroup as group:
+        media_errors, others = group.split(MediaError)
+        if media_errors is None or others is not None:
+            raise
+        await _not_stored(parts, job, _first(media_errors))
+        return
+    await parts.settler.settle(Result(job["id"], job["attempt"], stored, cost, steps))
+    log.info("job.completed", job=str(job["id"]), outputs=len(stored))
+
+
+def _first(group: BaseExceptionGroup[MediaError]) -> MediaError:
+    """The error that decides: one that no repetition cures, if there is any."""
+    flat: list[MediaError] = []
+
+    def walk(inner: BaseExceptionGroup[MediaError]) -> None:
+        for error in inner.exceptions:
+            if isinstance(error, BaseExceptionGroup):
+                walk(error)
+            else:
+                flat.append(error)
+
+    walk(group)
+    return next((error for error in flat if not error.retryable), flat[0])
+
+
+async def _not_stored(parts: Parts, job: Row, error: MediaError | None) -> None:
+    """Come again later, ask the provider for a fresh address, or give up with the reason."""
+    code = error.code if error else "store_timeout"
+    message = str(error) if error else "Copying the result took too long."
+    async with parts.db.connection() as conn:
+        failed_before: int = await conn.fetchval(
+            "select count(*) from job_trace where job_id = $1 and attempt = $2 and step = 'store_failed'",
+            job["id"],
+            job["attempt"],
+        )
+        detail = {"code": code, "message": message[:500]}
+        await trace.write(conn, [trace.Step(job["id"], job["attempt"], "store_failed", detail=detail)])
+    log.warning("store.failed", job=str(job["id"]), code=code, before=failed_before)
+    may_repeat = error is None or error.retryable
+    if code in EXPIRED_RESULT and failed_before == 0:
+        may_repeat = await _renew_addresses(parts, job)
+    if not may_repeat or failed_before + 1 >= parts.policy.store_tries_max:
+        await conclude(parts, job, decide.End(Stage.FAILED, Failure(code, message)))
+        return
+    if job["outputs"] is None:
+        await conclude(parts, job, decide.Requeue(STORE_RETRY_S, code))
+        return
+    async with parts.db.connection() as conn:
+        await conn.execute(
+            "update job_work set look_at = now() + make_interval(secs => $2) where job_id = $1",
+            job["id"],
+            backoff_s(failed_before + 1, STORE_RETRY_S, 30.0),
+        )
+
+
+async def _renew_addresses(parts: Parts, job: Row) -> bool:
+    """Ask the provider once more: some give a fresh address for the same result (providers.md §7.4)."""
+    ref = attempts.task_ref(job)
+    if ref is None:
+        return False
+    try:
+        async with asyncio.timeout(parts.policy.inspect_timeout_s):
+            seen = await parts.providers[job["provider"]].inspect(ref)
+    except (ProviderError, TimeoutError):
+        return True
+    if not isinstance(seen, Succeeded) or not seen.outputs or attempts.has_bytes_in_hand(seen):
+        return False
+    async with parts.db.connection() as conn:
+        await attempts.keep_outputs(conn, job["id"], job["attempt"], attempts.outputs_to_json(seen), seen.cost)
+    return True

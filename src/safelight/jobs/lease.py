@@ -1,0 +1,62 @@
+"""Keeping a job's lease while its work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from safelight.db.pool import Row
+from safelight.jobs import work
+from safelight.jobs.parts import Parts
+
+
+class LeaseLost(Exception):
+    """Another worker has the job now: stop, it knows better."""
+
+
+@asynccontextmanager
+async def holding_lease(parts: Parts, job: Row, on_cancel: Callable[[], None] | None = None) -> AsyncGenerator[None]:
+    """Renew the lease while the body works; a lost lease cancels the body and raises LeaseLost.
+
+    `on_cancel` is called once if the user asks to cancel meanwhile.
+    """
+    body = asyncio.current_task()
+    assert body is not None
+    lost = False
+
+    async def renewing() -> None:
+        nonlocal lost, on_cancel
+        gap_s = min(parts.policy.lease_s / 3, 1.0 if on_cancel else parts.policy.lease_s / 3)
+        renewed_at = parts.now()
+        while True:
+            await asyncio.sleep(gap_s)
+            try:
+                async with asyncio.timeout(5), parts.db.connection() as conn:
+                    row = await work.renew(conn, job["id"], worker=parts.worker, lease_s=parts.policy.lease_s)
+            except (OSError, TimeoutError):
+                if parts.now() - renewed_at < timedelta(seconds=parts.policy.lease_s):
+                    continue
+                row = None
+            if row is None:
+                lost = True
+                body.cancel()
+                return
+            renewed_at = parts.now()
+            if on_cancel is not None and row["cancel_requested_at"] is not None:
+                on_cancel()
+                on_cancel = None
+
+    renewer = asyncio.create_task(renewing())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and body.uncancel() == 0:
+            raise LeaseLost from None
+        raise
+    finally:
+        renewer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewer

@@ -1,0 +1,171 @@
+"""Asking the provider how a task is. Reads only: they may be repeated freely."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from safelight.db.pool import Row, Transaction
+from safelight.jobs import attempts, decide, trace, work
+from safelight.jobs.conclude import conclude, view
+from safelight.jobs.keeping import keep
+from safelight.jobs.lease import holding_lease
+from safelight.jobs.lifecycle import Stage
+from safelight.jobs.parts import Parts
+from safelight.jobs.schedule import backoff_s, eta_s, next_look
+from safelight.providers.base import AccountProblem, Observation, Provider, TaskRef, Transient
+
+log: Final = structlog.get_logger("jobs")
+
+SILENCE_GAP_S: Final = 2.0
+SILENCE_GAP_MAX_S: Final = 30.0
+FIND_GAP_S: Final = 10.0
+
+
+class Looking:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def look(self, job: Row) -> None:
+        """Read the task and act on what is seen."""
+        ref = attempts.task_ref(job)
+        if ref is None:
+            raise LookupError(f"job {job['id']} is {job['stage']} without a task")
+        provider = self._parts.providers[job["provider"]]
+        try:
+            async with holding_lease(self._parts, job), asyncio.timeout(self._parts.policy.inspect_timeout_s):
+                seen = await provider.inspect(ref)
+        except (Transient, AccountProblem, TimeoutError) as error:
+            await self._silent(job, error)
+            return
+        await self._seen(job, provider, seen)
+
+    async def _seen(self, job: Row, provider: Provider, seen: Observation) -> None:
+        parts, now = self._parts, self._parts.now()
+        verdict = decide.after_look(view(job, parts), seen, now, parts.policy)
+        match verdict:
+            case decide.Keep(observation=made):
+                await keep(parts, job, made)
+            case decide.Requeue() | decide.End():
+                await conclude(parts, job, verdict)
+            case decide.Progress():
+                await parts.db.run(lambda tx: self._going_on(tx, job, provider, verdict, now))
+            case decide.Wait():
+                async with parts.db.connection() as conn:
+                    await work.heard(conn, job["id"], self._next_look(job, provider, now))
+
+    async def _going_on(
+        self, tx: Transaction, job: Row, provider: Provider, said: decide.Progress, now: datetime
+    ) -> None:
+        # Back from running to submitted (fal requeues) changes progress only (providers.md §7.1).
+        if said.stage is Stage.RUNNING and job["stage"] == Stage.SUBMITTED.value:
+            changed = await tx.conn.fetchval(
+                """
+                update jobs set stage = 'running'
+                where id = $1 and attempt = $2 and stage = 'submitted' returning true
+                """,
+                job["id"],
+                job["attempt"],
+            )
+            if changed:
+                await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "running")])
+                tx.touch(job["project_id"])
+        await work.heard(tx.conn, job["id"], self._next_look(job, provider, now))
+        await self._parts.board.report(tx.conn, job, said, self._eta_s(job, now))
+
+    def _next_look(self, job: Row, provider: Provider, now: datetime) -> datetime:
+        able = provider.capabilities
+        model = self._parts.models.get(job["model"])
+        prior_s = model.eta_s if model is not None else able.first_look_s
+        return next_look(
+            accepted_at=job["accepted_at"] or now,
+            now=now,
+            looks=job["looks"] + 1,
+            expected_duration_s=self._parts.durations.expected_s(job["provider"], job["endpoint"], prior_s),
+            has_webhook=able.webhooks,
+            result_lifetime_s=able.result_lifetime_s,
+        )
+
+    def _eta_s(self, job: Row, now: datetime) -> float | None:
+        model = self._parts.models.get(job["model"])
+        spent_s = attempts.spent_s(job["accepted_at"], now) or 0.0
+        durations = self._parts.durations.of(job["provider"], job["endpoint"])
+        return eta_s(durations, model.eta_s if model else None, spent_s)
+
+    async def _silent(self, job: Row, error: Exception) -> None:
+        """The look did not get through. Nothing is known, so nothing changes but the time of the next look."""
+        wait_s = getattr(error, "retry_after_s", None) or backoff_s(job["looks"] + 1, SILENCE_GAP_S, SILENCE_GAP_MAX_S)
+        log.info("look.silent", job=str(job["id"]), provider=job["provider"], error=repr(error), wait_s=wait_s)
+        async with self._parts.db.connection() as conn:
+            await conn.execute(
+                "update job_work set looks = looks + 1, look_at = now() + make_interval(secs => $2) where job_id = $1",
+                job["id"],
+                min(wait_s, SILENCE_GAP_MAX_S),
+            )
+
+    async def ask_cancel(self, job: Row) -> None:
+        """Ask the provider to stop, then see what became of it."""
+        ref = attempts.task_ref(job)
+        if ref is None:
+            raise LookupError(f"job {job['id']} is {job['stage']} without a task")
+        try:
+            async with holding_lease(self._parts, job), asyncio.timeout(self._parts.policy.inspect_timeout_s):
+                answer = await self._parts.providers[job["provider"]].cancel(ref)
+        except (Transient, AccountProblem, TimeoutError) as error:
+            await self._silent(job, error)
+            return
+        async with self._parts.db.connection() as conn:
+            step = trace.Step(job["id"], job["attempt"], "cancel_sent", detail={"answer": answer.outcome})
+            await trace.write(conn, [step])
+        await self.look(job)
+
+    async def adopt(self, job: Row) -> None:
+        """The task is known after all: look at it now."""
+
+        async def note(tx: Transaction) -> None:
+            changed = await tx.conn.fetchval(
+                """
+                update jobs set stage = 'submitted'
+                where id = $1 and attempt = $2 and stage in ('submitting', 'unknown') returning true
+                """,
+                job["id"],
+                job["attempt"],
+            )
+            if changed:
+                await attempts.accepted(tx.conn, job["id"], job["attempt"], _ref_of(job))
+                await tx.conn.execute("update job_work set look_at = now() where job_id = $1", job["id"])
+                await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "found")])
+                tx.touch(job["project_id"])
+
+        await self._parts.db.run(note)
+
+    async def find(self, job: Row) -> None:
+        """Search the provider for the task whose submit answer was lost."""
+        provider = self._parts.providers[job["provider"]]
+        found: TaskRef | None = None
+        try:
+            async with holding_lease(self._parts, job), asyncio.timeout(self._parts.policy.inspect_timeout_s):
+                found = await provider.find(
+                    str(job["attempt_id"]), job["endpoint"], job["sent_at"] - timedelta(minutes=1)
+                )
+        except (Transient, AccountProblem, TimeoutError) as error:
+            log.info("find.silent", job=str(job["id"]), error=repr(error))
+        async with self._parts.db.connection() as conn:
+            if found is not None:
+                await attempts.accepted(conn, job["id"], job["attempt"], found)
+            else:
+                await conn.execute(
+                    "update job_work set look_at = now() + make_interval(secs => $2) where job_id = $1",
+                    job["id"],
+                    FIND_GAP_S,
+                )
+
+
+def _ref_of(job: Row) -> TaskRef:
+    ref = attempts.task_ref(job)
+    if ref is None:
+        raise LookupError(f"job {job['id']} has no task to adopt")
+    return ref

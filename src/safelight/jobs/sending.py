@@ -1,0 +1,283 @@
+"""Asking a provider, at most once per attempt (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+import uuid_utils.compat as uuid7s
+
+from safelight.db.pool import Row, Transaction
+from safelight.jobs import attempts, decide, limits, trace
+from safelight.jobs.conclude import conclude, view
+from safelight.jobs.decide import Progress
+from safelight.jobs.keeping import keep
+from safelight.jobs.lease import holding_lease
+from safelight.jobs.lifecycle import Stage
+from safelight.jobs.parts import Parts
+from safelight.jobs.schedule import backoff_s, next_look
+from safelight.jobs.starts import start_url
+from safelight.providers.base import (
+    Accepted,
+    AccountProblem,
+    Ambiguous,
+    Failure,
+    ProgressSink,
+    Provider,
+    Refused,
+    Rejected,
+    Running,
+    SubmitRequest,
+    Succeeded,
+)
+from safelight.providers.model_input import InputInvalid, validate_input
+
+log: Final = structlog.get_logger("jobs")
+
+REFUSED_WAIT_S: Final = 2.0
+"""After a refusal that does not say how long to wait. Grows while refusals go on."""
+REFUSED_WAIT_MAX_S: Final = 60.0
+
+
+class Sending:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def send(self, job: Row) -> datetime | None:
+        """Make the attempt, ask, and note the answer. Returns when to come again if there is no place now."""
+        parts = self._parts
+        provider = parts.providers[job["provider"]]
+        try:
+            model_input = await self._complete_input(job)
+        except InputInvalid as error:
+            failure = Failure("invalid_input", f"The input no longer fits the model: {error}")
+            await conclude(parts, job, decide.End(Stage.FAILED, failure))
+            return None
+        try:
+            begun = await parts.db.run(lambda tx: self._begin(tx, job, provider))
+        except _MovedOn:
+            return None
+        if isinstance(begun, limits.Blocked):
+            return begun.until or job["deadline_at"]
+        request = SubmitRequest(
+            attempt_id=str(begun.id),
+            endpoint=job["endpoint"],
+            kind=job["kind"],
+            input=model_input,
+            n=job["n"],
+            webhook_url=parts.webhook_url(job["provider"], begun.id, begun.token)
+            if provider.capabilities.webhooks
+            else None,
+        )
+        await self._ask({**job, "attempt": begun.number, "attempt_id": begun.id}, provider, request)
+        return None
+
+    async def _begin(self, tx: Transaction, job: Row, provider: Provider) -> attempts.NewAttempt | limits.Blocked:
+        conn, able = tx.conn, provider.capabilities
+        blocked = await limits.take_place(
+            conn,
+            job,
+            provider_places=able.concurrency,
+            project_places=self._parts.policy.project_concurrency,
+            rate_per_s=able.rate_per_s,
+        )
+        if blocked is not None:
+            await limits.block(conn, job, blocked)
+            return blocked
+        begun = await attempts.begin(conn, job, uuid7s.uuid7())
+        changed = await conn.fetchval(
+            """
+            update jobs set stage = 'submitting', attempt = $2, tries = tries + 1,
+                submitted_at = coalesce(submitted_at, now())
+            where id = $1 and stage = 'queued' and cancel_requested_at is null returning true
+            """,
+            job["id"],
+            begun.number,
+        )
+        if not changed:
+            raise _MovedOn
+        await trace.write(conn, [trace.Step(job["id"], begun.number, "sending")])
+        tx.touch(job["project_id"])
+        return begun
+
+    async def _complete_input(self, job: Row) -> dict[str, object]:
+        model = self._parts.models.get(job["model"])
+        if model is None:
+            return dict(job["input"])
+        url = None
+        if job["start"] is not None:
+            async with self._parts.db.connection() as conn:
+                url = await start_url(conn, job["project_id"], job["start"], self._parts.media_url)
+        return validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=self._parts.allow_emulator)
+
+    async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> None:
+        parts = self._parts
+        timeout_s = parts.policy.inline_timeout_s if provider.capabilities.inline else parts.policy.submit_timeout_s
+        asking: asyncio.Task[Accepted] | None = None
+
+        def stop() -> None:
+            if provider.capabilities.inline and asking is not None:
+                asking.cancel()
+
+        try:
+            async with holding_lease(parts, job, stop if provider.capabilities.inline else None):
+                async with asyncio.timeout(timeout_s):
+                    asking = asyncio.create_task(provider.submit(request, self._progress(job)))
+                    accepted = await asking
+        except Refused as refusal:
+            refused = refusal
+            await parts.db.run(lambda tx: self._refused(tx, job, refused))
+            parts.freed(job["provider"])
+        except Rejected as error:
+            await conclude(parts, job, decide.End(Stage.FAILED, error.failure))
+        except AccountProblem as error:
+            log.error("provider.account", provider=provider.name, code=error.failure.code, said=error.failure.body)
+            async with parts.db.connection() as conn:
+                await limits.pause(conn, provider.name, for_s=parts.policy.account_pause_s, why=error.failure.message)
+            await conclude(parts, job, decide.End(Stage.FAILED, error.failure))
+        except (Ambiguous, TimeoutError) as error:
+            log.warning("submit.unknown", job=str(job["id"]), attempt=job["attempt"], error=repr(error))
+            if provider.capabilities.inline:
+                await conclude(parts, job, decide.Requeue(0.0, "timed_out"))
+            else:
+                await self.lose_answer(job)
+        except asyncio.CancelledError:
+            if asking is not None and asking.cancelled() and (task := asyncio.current_task()) and not task.cancelling():
+                await conclude(parts, job, decide.End(Stage.CANCELED, attempt_state="canceled"))
+                return
+            raise
+        else:
+            await self._accepted(job, provider, accepted)
+        finally:
+            if asking is not None and not asking.done():
+                asking.cancel()
+
+    def _progress(self, job: Row) -> ProgressSink:
+        parts = self._parts
+        written_at = datetime.min.replace(tzinfo=parts.now().tzinfo)
+
+        async def report(running: Running) -> None:
+            nonlocal written_at
+            said = Progress(Stage.RUNNING, None, running.percent, running.message, tuple(running.logs))
+            now = parts.now()
+            if now - written_at < timedelta(seconds=1):
+                parts.board.push(job, said, None)
+                return
+            written_at = now
+            async with parts.db.connection() as conn:
+                await parts.board.report(conn, job, said, None)
+
+        return report
+
+    async def _accepted(self, job: Row, provider: Provider, accepted: Accepted) -> None:
+        parts, now = self._parts, self._parts.now()
+        look_at = next_look(
+            accepted_at=now,
+            now=now,
+            looks=0,
+            expected_duration_s=self._expected_s(job, provider),
+            has_webhook=provider.capabilities.webhooks,
+            result_lifetime_s=provider.capabilities.result_lifetime_s,
+        )
+
+        async def note(tx: Transaction) -> None:
+            await attempts.accepted(tx.conn, job["id"], job["attempt"], accepted.ref)
+            changed = await tx.conn.fetchval(
+                """
+                update jobs set stage = 'submitted'
+                where id = $1 and attempt = $2 and stage in ('submitting', 'unknown') returning true
+                """,
+                job["id"],
+                job["attempt"],
+            )
+            if changed:
+                await tx.conn.execute(
+                    "update job_work set look_at = case when poked then now() else $2 end where job_id = $1",
+                    job["id"],
+                    look_at,
+                )
+                tx.touch(job["project_id"])
+            task = {"task": accepted.ref.task_id}
+            await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "accepted", detail=task)])
+
+        if isinstance(accepted.observation, Succeeded) and attempts.has_bytes_in_hand(accepted.observation):
+            # Inline: `submitted` would promise a provider that can be asked again.
+            await keep(parts, job, accepted.observation)
+            return
+        await parts.db.run(note)
+        if accepted.observation is None:
+            return
+        verdict = decide.after_look(view({**job, "stage": "submitted"}, parts), accepted.observation, now, parts.policy)
+        match verdict:
+            case decide.Keep(observation=observation):
+                await keep(parts, job, observation)
+            case decide.Requeue() | decide.End():
+                await conclude(parts, {**job, "stage": "submitted"}, verdict)
+            case decide.Progress() | decide.Wait():
+                pass
+
+    def _expected_s(self, job: Row, provider: Provider) -> float:
+        model = self._parts.models.get(job["model"])
+        prior_s = provider.capabilities.first_look_s
+        if model is not None and provider.capabilities.webhooks:
+            prior_s = max(prior_s, model.eta_s)
+        return self._parts.durations.expected_s(job["provider"], job["endpoint"], prior_s)
+
+    async def _refused(self, tx: Transaction, job: Row, error: Refused) -> None:
+        """The provider never had it: back to the queue, the same attempt again later."""
+        changed = await tx.conn.fetchval(
+            """
+            update jobs set stage = 'queued', tries = greatest(tries - 1, 0)
+            where id = $1 and attempt = $2 and stage = 'submitting' returning true
+            """,
+            job["id"],
+            job["attempt"],
+        )
+        if not changed:
+            return
+        refusals = await tx.conn.fetchval(
+            "select count(*) from job_trace where job_id = $1 and step = 'refused'", job["id"]
+        )
+        wait_s = error.retry_after_s or backoff_s(refusals + 1, REFUSED_WAIT_S, REFUSED_WAIT_MAX_S)
+        await attempts.set_state(tx.conn, job["id"], job["attempt"], "refused", failure=error.failure)
+        await tx.conn.execute(
+            """
+            update job_work set slot = false, blocked = null, look_at = now() + make_interval(secs => $2)
+            where job_id = $1
+            """,
+            job["id"],
+            min(wait_s, REFUSED_WAIT_MAX_S),
+        )
+        detail = {"code": error.failure.code, "wait_s": wait_s}
+        await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "refused", detail=detail)])
+        tx.touch(job["project_id"])
+
+    async def lose_answer(self, job: Row) -> None:
+        """Nobody knows whether the provider has it (P8): wait for its webhook, or look for it."""
+
+        async def note(tx: Transaction) -> None:
+            # A webhook may have named the task meanwhile: then nothing is lost, and `decide` adopts it.
+            changed = await tx.conn.fetchval(
+                """
+                update jobs set stage = 'unknown'
+                where id = $1 and attempt = $2 and stage = 'submitting' returning true
+                """,
+                job["id"],
+                job["attempt"],
+            )
+            if not changed:
+                return
+            await attempts.set_state(tx.conn, job["id"], job["attempt"], "unknown")
+            await tx.conn.execute(
+                "update job_work set look_at = now() + interval '1 second' where job_id = $1", job["id"]
+            )
+            await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "answer_lost")])
+            tx.touch(job["project_id"])
+
+        await self._parts.db.run(note)
+
+
+class _MovedOn(Exception):
+    """The job was canceled between the decision and the attempt."""

@@ -1,0 +1,370 @@
+"""What people and apps may do with jobs: submit, cancel, retry, read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+import uuid_utils.compat as uuid7s
+
+from safelight.credits import ledger
+from safelight.db import task_queue
+from safelight.db.pool import Conn, Database, Row, Transaction
+from safelight.jobs import decide, reads, settle, trace, work
+from safelight.jobs.errors import IdempotencyMismatch, InvalidSubmission, JobConflict, JobError, JobNotFound
+from safelight.jobs.lifecycle import AT_PROVIDER, TERMINAL, Stage
+from safelight.jobs.policy import JobPolicy
+from safelight.jobs.starts import start_key
+from safelight.jobs.submission import Complete, Submission, complete, request_hash
+from safelight.library import placing, template
+from safelight.library.errors import LibraryError
+from safelight.providers.base import Provider
+from safelight.providers.registry import Registry
+
+log: Final = structlog.get_logger("jobs")
+
+READ_THROUGH_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    job: Row
+    seq: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobService:
+    db: Database
+    models: Registry
+    providers: dict[str, Provider]
+    enabled: frozenset[str]
+    policy: JobPolicy
+    now: Callable[[], datetime]
+    tasks_waiting: Callable[[], None]
+    """Called after a commit that enqueued a task: gathers many into one NOTIFY."""
+    advance: Callable[[UUID], Any]
+    """`Engine.advance`: a reader may make a look happen (J5)."""
+    allow_emulator: bool = False
+
+    # --- submit ---------------------------------------------------------------------------------------------
+
+    async def quote(self, project_id: UUID, submission: Submission) -> int:
+        """What this submit would hold. Raises as `submit` does, except for credits."""
+        return (await self._complete(project_id, submission))[1].quoted
+
+    async def submit(
+        self,
+        project_id: UUID,
+        submission: Submission,
+        *,
+        job_id: UUID | None = None,
+        idempotency_key: str | None = None,
+        origin: str | None = None,
+        actor: str = "",
+    ) -> Submitted:
+        """Job, hold and queue task in one transaction (J1, C1). The same request again is the same job (J2).
+
+        Raises JobError (`unknown_model`, `invalid_input`, `idempotency_mismatch`, `not_found`) or
+        InsufficientCredits; then nothing was changed.
+        """
+        identity = job_id or uuid7s.uuid7()
+        digest = request_hash(project_id, submission)
+        # Looked up before it is checked: a repetition is answered even where the model has gone since.
+        known = await self._known(project_id, identity if job_id else None, idempotency_key, digest)
+        if known is not None:
+            return known
+        filled, whole = await self._complete(project_id, submission)
+        try:
+            submitted = await self.db.run(
+                lambda tx: self._insert(tx, project_id, identity, filled, whole, digest, idempotency_key, origin, actor)
+            )
+        except _CameBefore:
+            again = await self._known(project_id, identity if job_id else None, idempotency_key, digest)
+            if again is None:
+                raise JobConflict("This id is taken. Choose another.") from None
+            return again
+        self.tasks_waiting()
+        log.info("job.submitted", job=str(identity), model=whole.model.id, provider=whole.provider)
+        return submitted
+
+    async def _complete(self, project_id: UUID, submission: Submission) -> tuple[Submission, Complete]:
+        if submission.template is not None:
+            submission = await self._filled(project_id, submission)
+        elif submission.variables:
+            raise InvalidSubmission(
+                [{"loc": ["body", "variables"], "msg": "Variables need a template", "type": "unexpected"}]
+            )
+        if submission.webhook_url is not None:
+            said = "Outgoing webhooks are not available in this version; follow the change feed instead"
+            raise InvalidSubmission([{"loc": ["body", "webhook_url"], "msg": said, "type": "not_available"}])
+        whole = complete(submission, self.models, self.enabled, self.policy, allow_emulator=self.allow_emulator)
+        return submission, whole
+
+    async def _filled(self, project_id: UUID, submission: Submission) -> Submission:
+        if submission.model is not None or submission.input:
+            said = "With a template, the model and the input come from it"
+            raise InvalidSubmission([{"loc": ["body", "template"], "msg": said, "type": "conflict"}])
+        try:
+            async with self.db.connection() as conn:
+                kept = await template.get_template(conn, project_id, str(submission.template))
+        except LibraryError as error:
+            said = f"There is no template {submission.template!r} in this project"
+            raise InvalidSubmission([{"loc": ["body", "template"], "msg": said, "type": "unknown_template"}]) from error
+        try:
+            filled = template.render(template.template_of(kept), submission.variables or {})
+            start = submission.start or (UUID(filled.start) if filled.start else None)
+        except LibraryError as error:
+            raise InvalidSubmission(list(error.errors)) from error
+        except ValueError as error:
+            said = "The template's start image is no id of an upload or a generation"
+            raise InvalidSubmission([{"loc": ["body", "start"], "msg": said, "type": "uuid"}]) from error
+        return replace(submission, model=filled.model, input=filled.input, start=start)
+
+    async def _known(self, project_id: UUID, job_id: UUID | None, key: str | None, digest: bytes) -> Submitted | None:
+        async with self.db.snapshot() as conn:
+            seq = await reads.head(conn, project_id)
+            if key is not None:
+                kept = await conn.fetchrow(
+                    "select job_id, request_hash from idempotency_keys where project_id = $1 and key = $2",
+                    project_id,
+                    key,
+                )
+                if kept is not None:
+                    if kept["request_hash"] != digest:
+                        raise IdempotencyMismatch("This Idempotency-Key came before with another body.")
+                    job = await reads.job(conn, kept["job_id"])
+                    if job is not None:
+                        return Submitted(job, seq, is_new=False)
+            if job_id is not None:
+                job = await reads.job(conn, job_id)
+                if job is not None:
+                    if job["project_id"] != project_id or job["request_hash"] != digest:
+                        raise IdempotencyMismatch("A job with this id exists with another body. Choose a new id.")
+                    return Submitted(job, seq, is_new=False)
+        return None
+
+    async def _insert(
+        self,
+        tx: Transaction,
+        project_id: UUID,
+        job_id: UUID,
+        submission: Submission,
+        whole: Complete,
+        digest: bytes,
+        idempotency_key: str | None,
+        origin: str | None,
+        actor: str,
+    ) -> Submitted:
+        conn = tx.conn
+        await mark_origin(conn, origin)
+        await _check_references(conn, project_id, submission)
+        if idempotency_key is not None:
+            fresh = await conn.fetchval(
+                """
+                insert into idempotency_keys (project_id, key, job_id, request_hash) values ($1, $2, $3, $4)
+                on conflict do nothing returning true
+                """,
+                project_id,
+                idempotency_key,
+                job_id,
+                digest,
+            )
+            if not fresh:
+                raise _CameBefore
+        # Lock order: wallet -> job -> head.
+        await ledger.hold(conn, project_id=project_id, job_id=job_id, round=1, amount=whole.quoted)
+        job = await conn.fetchrow(
+            """
+            insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables,
+                start, quoted, priority, tags, metadata, deadline_at, request_hash, created_by, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+            on conflict (id) do nothing returning *
+            """,
+            job_id,
+            project_id,
+            whole.model.id,
+            whole.provider,
+            whole.endpoint,
+            whole.model.kind,
+            whole.input,
+            submission.n,
+            submission.target,
+            submission.template,
+            submission.variables,
+            None if submission.start is None else str(submission.start),
+            whole.quoted,
+            submission.priority,
+            list(submission.tags),
+            submission.metadata,
+            self.now() + whole.deadline,
+            digest,
+            actor,
+            self.now(),
+        )
+        if job is None:
+            raise _CameBefore
+        await _begin_work(conn, job)
+        await trace.write(conn, [trace.Step(job_id, 0, "submitted")])
+        tx.touch(project_id)
+        return Submitted(job, await tx.head(project_id), is_new=True)
+
+    # --- cancel and retry -----------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: UUID, origin: str | None = None) -> Submitted:
+        """Stop a job (J6). At once where nothing was sent or the provider cannot be stopped; else it is asked to.
+
+        A job that has ended as canceled is answered again; any other end is a conflict.
+        """
+
+        async def note(tx: Transaction) -> tuple[Row, bool]:
+            conn = tx.conn
+            await mark_origin(conn, origin)
+            project_id = await conn.fetchval("select project_id from jobs where id = $1", job_id)
+            if project_id is None:
+                raise JobNotFound
+            await ledger.lock_wallets(conn, [project_id])
+            job = await conn.fetchrow("select * from jobs where id = $1 for no key update", job_id)
+            assert job is not None
+            stage = Stage(job["stage"])
+            if stage is Stage.CANCELED:
+                return job, False
+            if stage in TERMINAL:
+                raise JobConflict(f"The job has ended as {stage.value}; there is nothing to cancel.")
+            if stage is Stage.STORING:
+                raise JobConflict("The result is there and is being stored; it is too late to cancel.")
+            can_stop = self.providers[job["provider"]].capabilities.cancel
+            if stage in (Stage.QUEUED, Stage.UNKNOWN) or (stage in AT_PROVIDER and not can_stop):
+                ended = await settle.end(
+                    tx,
+                    job_id,
+                    Stage.CANCELED,
+                    attempt=None,
+                    attempt_state="canceled" if stage is Stage.QUEUED else "abandoned",
+                    now=self.now(),
+                )
+                assert ended is not None
+                return ended, False
+            if job["cancel_requested_at"] is None:
+                job = await conn.fetchrow(
+                    "update jobs set cancel_requested_at = $2 where id = $1 returning *", job_id, self.now()
+                )
+                assert job is not None
+                await work.look_now(conn, [job_id])
+                await task_queue.enqueue(conn, [task_queue.Task("advance", job_id.bytes, 10)])
+                await trace.write(conn, [trace.Step(job_id, job["attempt"], "cancel_requested")])
+                tx.touch(project_id)
+            return job, True
+
+        async def run(tx: Transaction) -> tuple[Submitted, bool]:
+            job, has_task = await note(tx)
+            return Submitted(job, await tx.head(job["project_id"]), is_new=False), has_task
+
+        answer, has_task = await self.db.run(run)
+        if has_task:
+            self.tasks_waiting()
+        return answer
+
+    async def retry(self, job_id: UUID, origin: str | None = None) -> Submitted:
+        """A new attempt of a job that failed, was canceled or expired (J6): a new hold, the same id."""
+
+        async def run(tx: Transaction) -> Submitted:
+            conn = tx.conn
+            await mark_origin(conn, origin)
+            found = await conn.fetchrow("select project_id, model from jobs where id = $1", job_id)
+            if found is None:
+                raise JobNotFound
+            project_id = found["project_id"]
+            await ledger.lock_wallets(conn, [project_id])
+            job = await conn.fetchrow("select * from jobs where id = $1 for no key update", job_id)
+            assert job is not None
+            if job["stage"] == Stage.COMPLETED.value:
+                raise JobConflict("The job has completed; submit a new one for another result.")
+            if Stage(job["stage"]) not in TERMINAL:
+                raise JobConflict("The job is still going on.")
+            span = job["deadline_at"] - job["created_at"]
+            await ledger.hold(conn, project_id=project_id, job_id=job_id, round=job["round"] + 1, amount=job["quoted"])
+            job = await conn.fetchrow(
+                """
+                update jobs set stage = 'queued', error = null, completed_at = null, cancel_requested_at = null,
+                    submitted_at = null, tries = 0, round = round + 1, deadline_at = $2
+                where id = $1 returning *
+                """,
+                job_id,
+                self.now() + max(span, timedelta(seconds=1)),
+            )
+            assert job is not None
+            await _begin_work(conn, job)
+            await trace.write(conn, [trace.Step(job_id, job["attempt"], "retried")])
+            tx.touch(project_id)
+            return Submitted(job, await tx.head(project_id), is_new=False)
+
+        answer = await self.db.run(run)
+        self.tasks_waiting()
+        return answer
+
+    # --- read-through (J5) ----------------------------------------------------------------------------------
+
+    async def refresh(self, job_id: UUID, stage: str) -> None:
+        """Look at the provider if it has been silent, once for all readers, and wait a moment for the answer."""
+        if Stage(stage) not in AT_PROVIDER:
+            return
+        async with self.db.connection() as conn:
+            is_mine = await work.ask_for_look(conn, job_id, silent_for_s=self.policy.read_through_after_s)
+        if not is_mine:
+            return
+        looking = asyncio.ensure_future(self.advance(job_id))
+        # The look goes on when this reader gives up: its answer is for everybody.
+        _running.add(looking)
+        looking.add_done_callback(_running.discard)
+        await asyncio.wait([looking], timeout=self.policy.read_through_wait_s)
+
+
+_running: Final[set[asyncio.Future[Any]]] = set()
+
+
+class _CameBefore(Exception):
+    """Somebody else inserted the same id or key in the same moment: the transaction is given up."""
+
+
+async def mark_origin(conn: Conn, origin: str | None) -> None:
+    """Say in the change log which client caused what follows in this transaction."""
+    if origin:
+        await conn.execute("select set_config('safelight.origin', $1, true)", origin[:100])
+
+
+async def _begin_work(conn: Conn, job: Row) -> None:
+    await conn.execute(
+        """
+        insert into job_work (job_id, project_id, provider, priority, look_at)
+        values ($1, $2, $3, $4, now())
+        """,
+        job["id"],
+        job["project_id"],
+        job["provider"],
+        job["priority"],
+    )
+    await task_queue.enqueue(conn, [task_queue.Task("advance", job["id"].bytes, job["priority"])])
+
+
+async def _check_references(conn: Conn, project_id: UUID, submission: Submission) -> None:
+    """A target or start image that is not there is said now, not after the provider was paid."""
+    errors: list[dict[str, Any]] = []
+    if submission.target is not None:
+        try:
+            await placing.check_target(conn, project_id, submission.target)
+        except LibraryError as error:
+            errors.append({"loc": ["body", "target"], "msg": error.detail, "type": error.code})
+    if submission.start is not None and await start_key(conn, project_id, submission.start) is None:
+        said = "There is no such upload or generation in this project"
+        errors.append({"loc": ["body", "start"], "msg": said, "type": "not_found"})
+    if errors:
+        raise InvalidSubmission(errors)
+
+
+__all__ = ["JobError", "JobService", "Submitted", "decide", "mark_origin"]

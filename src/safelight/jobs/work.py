@@ -1,0 +1,160 @@
+"""The lease on an unfinished job and the time of its next look: table `job_work`.
+
+Whoever holds the lease may act; a hint that comes meanwhile sets `poked`, and the holder looks again before it
+lets go, so no hint is lost between two workers. Correctness never rests on the lease: every change of a job is a
+compare-and-set on its stage and attempt. The lease only keeps two workers from doing the same work.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from safelight.db.pool import Conn, Row
+
+_READ = """
+    select j.*, w.look_at, w.looks, w.heard_at, w.blocked, w.slot,
+        a.id as attempt_id, a.state as attempt_state, a.sent_at, a.accepted_at, a.task_id, a.handle, a.outputs
+    from mine w join jobs j on j.id = w.job_id
+    left join attempts a on a.job_id = j.id and a.number = j.attempt
+"""
+_CLAIM = """
+    with mine as (
+        update job_work set lease_by = $2, lease_until = now() + make_interval(secs => $3), poked = false
+        where job_id = $1 and (lease_until is null or lease_until < now())
+        returning *
+    )
+"""
+_RENEW = """
+    with mine as (
+        update job_work set lease_until = now() + make_interval(secs => $3), poked = false
+        where job_id = $1 and lease_by = $2
+        returning *
+    )
+"""
+
+
+async def claim(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:
+    """Take the lease and read the job with its current attempt; None if it has ended or somebody else has it.
+
+    In the latter case that somebody is poked.
+    """
+    for _ in range(3):
+        row = await conn.fetchrow(_CLAIM + _READ, job_id, worker, lease_s)
+        if row is not None:
+            return row
+        poked = await conn.fetchval(
+            "update job_work set poked = true where job_id = $1 and lease_until >= now() returning true", job_id
+        )
+        if poked or not await conn.fetchval("select true from job_work where job_id = $1", job_id):
+            return None
+    return None
+
+
+async def reread(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:
+    """Renew the lease and read again; None if the job has ended or the lease was lost."""
+    return await conn.fetchrow(_RENEW + _READ, job_id, worker, lease_s)
+
+
+async def renew(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:
+    """Keep the lease during long work; says what became known meanwhile: `cancel_requested_at`, `stage`."""
+    return await conn.fetchrow(
+        """
+        with mine as (
+            update job_work set lease_until = now() + make_interval(secs => $3)
+            where job_id = $1 and lease_by = $2
+            returning job_id
+        )
+        select j.cancel_requested_at, j.stage, j.deadline_at from mine join jobs j on j.id = mine.job_id
+        """,
+        job_id,
+        worker,
+        lease_s,
+    )
+
+
+async def let_go(conn: Conn, job_id: UUID, *, worker: str, look_at: datetime | None) -> bool:
+    """Give the lease back, to be looked at again at `look_at`. False: a hint came meanwhile, go on."""
+    released = await conn.fetchval(
+        """
+        update job_work set lease_by = null, lease_until = null, look_at = coalesce($3, look_at)
+        where job_id = $1 and lease_by = $2 and not poked
+        returning true
+        """,
+        job_id,
+        worker,
+        look_at,
+    )
+    if released:
+        return True
+    still_mine = await conn.fetchval("select true from job_work where job_id = $1 and lease_by = $2", job_id, worker)
+    return not still_mine
+
+
+async def drop_lease(conn: Conn, job_id: UUID, *, worker: str) -> None:
+    """After an unexpected error: let the sweep take it up soon, not at once (it may be a poisonous job)."""
+    await conn.execute(
+        """
+        update job_work set lease_by = null, lease_until = null, look_at = now() + interval '5 seconds'
+        where job_id = $1 and lease_by = $2
+        """,
+        job_id,
+        worker,
+    )
+
+
+async def heard(conn: Conn, job_id: UUID, look_at: datetime) -> None:
+    """The provider answered: count the look and set the next."""
+    await conn.execute(
+        "update job_work set heard_at = now(), looks = looks + 1, look_at = $2 where job_id = $1", job_id, look_at
+    )
+
+
+async def look_now(conn: Conn, job_ids: list[UUID]) -> None:
+    """A hint: whatever was scheduled later is due now. Whoever holds a lease is poked."""
+    await conn.execute(
+        """
+        update job_work set look_at = least(look_at, now()), poked = poked or lease_until >= now()
+        where job_id = any ($1::uuid[])
+        """,
+        sorted(job_ids),
+    )
+
+
+async def ask_for_look(conn: Conn, job_id: UUID, *, silent_for_s: float) -> bool:
+    """J5: make the job due if nothing was heard for so long. True for one of many readers."""
+    return bool(
+        await conn.fetchval(
+            """
+            update job_work set look_at = now()
+            where job_id = $1 and look_at > now() and (lease_until is null or lease_until < now())
+              and coalesce(heard_at, created_at) < now() - make_interval(secs => $2)
+            returning true
+            """,
+            job_id,
+            silent_for_s,
+        )
+    )
+
+
+async def due(conn: Conn, limit: int) -> list[UUID]:
+    """Jobs that should be looked at, oldest promise first; skips leased ones (P5). Locks nothing: the claim does."""
+    rows = await conn.fetch(
+        """
+        select job_id from job_work
+        where look_at <= now() and (lease_until is null or lease_until < now())
+        order by look_at limit $1
+        """,
+        limit,
+    )
+    return [row["job_id"] for row in rows]
+
+
+async def next_due_at(conn: Conn) -> datetime | None:
+    return await conn.fetchval("select min(look_at) from job_work")
+
+
+async def finish(conn: Conn, job_ids: list[UUID]) -> None:
+    """The job has ended: nothing is left to do for it."""
+    await conn.execute("delete from job_work where job_id = any ($1::uuid[])", job_ids)
+    await conn.execute("delete from job_progress where job_id = any ($1::uuid[])", job_ids)
