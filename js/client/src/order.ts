@@ -1,0 +1,42 @@
+import type { Tile } from './placeholders';
+
+/** Where a tile stands, decided when it is first seen and kept: a result never jumps when it lands. */
+export type OrderKeys = ReadonlyMap<string, number>;
+
+/** A clock that is off by more than this is not believed. */
+const CLOCK_SLACK_MS = 2 * 60_000;
+/** Nobody waits longer for a result than this; an older id is somebody's own scheme. */
+const WORK_MAX_MS = 24 * 3600_000;
+
+/** The time inside a UUID v7 (ms since 1970); null for other kinds. */
+export function timeOf(uuid: string): number | null {
+  return uuid[14] === '7' ? Number.parseInt(uuid.slice(0, 8) + uuid.slice(9, 13), 16) : null;
+}
+
+/**
+ * When it was asked for: so that results stand in the order of the asking, in every window alike, whichever
+ * was done first. Read from the job's own id, unless the clock that made it was wrong.
+ */
+export function askedAt(tile: Tile): number {
+  const made = Date.parse(tile.createdAt);
+  const asked = tile.jobId === null ? null : timeOf(tile.jobId);
+  if (asked === null || asked > made + CLOCK_SLACK_MS || asked < made - WORK_MAX_MS) return made;
+  return asked;
+}
+
+/** Keys for all tiles (ms since 1970): those we know stay, new ones get the time they were asked for. */
+export function orderKeys(known: OrderKeys, tiles: readonly Tile[]): OrderKeys {
+  const next = new Map<string, number>();
+  for (const tile of tiles) next.set(tile.id, known.get(tile.id) ?? askedAt(tile));
+  return next;
+}
+
+/** Newest first; the outputs of one job side by side in their own order. */
+export function inOrder(tiles: readonly Tile[], keys: OrderKeys): Tile[] {
+  const key = (tile: Tile): number => keys.get(tile.id) ?? 0;
+  return [...tiles].sort((a, b) => {
+    if (key(a) !== key(b)) return key(b) - key(a);
+    if (a.jobId !== b.jobId) return (a.jobId ?? '') < (b.jobId ?? '') ? 1 : -1;
+    return a.index - b.index || (a.id < b.id ? -1 : 1);
+  });
+}

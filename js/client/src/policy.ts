@@ -1,0 +1,46 @@
+/** When to look next (F5): a pure function of what we know about our own freshness, and nothing else. */
+
+export interface FreshnessState {
+  readonly streamOpen: boolean;
+  /** Since the last proof: an event, a beat that names the head, or an answered poll. */
+  readonly proofAgeMs: number;
+  readonly visible: boolean;
+  readonly jobsActive: boolean;
+  /** `DEADMODE_FORCE_POLLING_MS`, if the operator set it. */
+  readonly forcedMs: number | null;
+  /** Polls failed in a row. */
+  readonly failures: number;
+  /** The server held our last long wait (false where a proxy cuts it or answers at once). */
+  readonly longWaitWorks: boolean;
+}
+
+/** Older than this, a proof is ageing: a beat is due every 10 s, 5 s while jobs are active. */
+export const PROOF_FRESH_MS = 12_000;
+export const SAFETY_NET_MS = 30_000;
+/** Nobody looks more rarely than this in a visible tab, whatever failed. */
+export const VISIBLE_MAX_MS = 15_000;
+export const HIDDEN_MAX_MS = 31_000;
+/** Between two long waits that both had something to say. */
+const LONG_WAIT_SPACING_MS = 200;
+/** One hung wait is noticed inside the 10 s that we aim at for any single fault. */
+export const LONG_WAIT_S = 8;
+
+/** Seconds the server may hold the next poll. Only where nothing pushes and somebody looks. */
+export const waitFor = (s: FreshnessState): number =>
+  !s.streamOpen && s.visible && s.forcedMs === null && s.failures === 0 && s.longWaitWorks ? LONG_WAIT_S : 0;
+
+/** Milliseconds between the end of one poll and the next. `random` is uniform in [0, 1). */
+export function nextPoll(s: FreshnessState, random: number): number {
+  if (s.forcedMs !== null) return Math.max(500, s.forcedMs);
+  const jitter = (random * 2 - 1) * 1000;
+  if (s.failures > 0) {
+    const bound = Math.min(s.visible ? VISIBLE_MAX_MS : HIDDEN_MAX_MS, 1000 * 2 ** Math.min(s.failures, 8));
+    return Math.round(300 + random * (bound - 300));
+  }
+  if (s.streamOpen) {
+    return s.proofAgeMs <= PROOF_FRESH_MS ? SAFETY_NET_MS : Math.round(10_000 + random * 5_000);
+  }
+  if (!s.visible) return Math.round((s.jobsActive ? 16_000 : 29_000) + jitter);
+  if (s.longWaitWorks) return LONG_WAIT_SPACING_MS;
+  return Math.round(Math.min(VISIBLE_MAX_MS, (s.jobsActive ? 5_000 : 9_000) + jitter));
+}

@@ -1,0 +1,137 @@
+/** The shapes of the public contract (`/v1`), as the server sends them. Times are RFC 3339 in UTC. */
+
+export type JobStatus = 'pending' | 'processing' | 'completed' | 'failed' | 'canceled';
+export type Kind = 'image' | 'video' | 'audio';
+
+export interface Progress {
+  /** 0–100, only where the provider says it. */
+  readonly percent: number | null;
+  readonly queue_position: number | null;
+  /** Seconds still to go, from the provider or learnt from the model's history. */
+  readonly eta_s: number | null;
+  readonly message: string | null;
+}
+
+export interface JobError {
+  readonly code: string;
+  readonly message: string;
+  readonly retryable: boolean;
+}
+
+export interface Job {
+  readonly id: string;
+  readonly project_id: string;
+  readonly status: JobStatus;
+  readonly stage: string;
+  readonly model: string;
+  readonly provider: string | null;
+  readonly attempt: number;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly n: number;
+  readonly progress: Progress | null;
+  readonly credits: { readonly quoted: number | null; readonly charged: number | null } | null;
+  readonly error: JobError | null;
+  readonly generations: readonly string[];
+  readonly created_at: string;
+  readonly submitted_at: string | null;
+  readonly completed_at: string | null;
+}
+
+export interface Generation {
+  readonly id: string;
+  readonly project_id: string;
+  readonly job_id: string | null;
+  readonly output_index: number;
+  readonly kind: Kind;
+  readonly mime: string;
+  readonly width: number | null;
+  readonly height: number | null;
+  readonly duration_s: number | null;
+  readonly bytes: number | null;
+  readonly thumbhash: string | null;
+  readonly urls: {
+    readonly original: string;
+    readonly poster?: string | null;
+    readonly thumbs?: Readonly<Record<string, string>> | null;
+  };
+  readonly starred: boolean;
+  readonly prompt: string | null;
+  readonly model: string | null;
+  readonly created_at: string;
+  readonly deleted_at: string | null;
+}
+
+export interface Wallet {
+  readonly balance: number;
+  readonly held: number;
+  readonly available: number;
+}
+
+export interface ModelField {
+  readonly name: string;
+  readonly type: string;
+  readonly label?: string | null;
+  readonly default?: unknown;
+  readonly options?: readonly unknown[] | null;
+}
+
+export interface Model {
+  readonly id: string;
+  readonly name: string;
+  readonly provider: string;
+  readonly kind: Kind;
+  readonly description?: string | null;
+  readonly price?: { readonly unit: string; readonly amount: number } | null;
+  readonly max_outputs?: number | null;
+  readonly fields?: readonly ModelField[] | null;
+  readonly eta_s?: number | null;
+}
+
+export interface Session {
+  readonly project_id: string;
+  readonly projects: readonly { readonly id: string; readonly name: string }[];
+  readonly user: { readonly id: string; readonly name: string; readonly role: string };
+}
+
+/** What is POSTed to make a job. The id is ours, so the tile is known before the answer (J2, F3). */
+export interface JobRequest {
+  readonly id: string;
+  readonly model: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly n: number;
+  readonly start?: string | null;
+}
+
+export type Table = 'jobs' | 'generations' | 'credits' | (string & {});
+
+/** One entry of the project's change log (S1). `row` has the shape of the API resource of that table. */
+export interface Change {
+  readonly seq: number;
+  readonly at: string;
+  readonly table: Table;
+  readonly op: 'insert' | 'update' | 'delete';
+  readonly id: string;
+  readonly row: unknown;
+  readonly old: unknown;
+  readonly keys: readonly (readonly unknown[])[];
+  readonly origin?: string | null;
+}
+
+export interface ChangePage {
+  readonly epoch: string;
+  readonly head: number;
+  readonly changes: readonly Change[];
+}
+
+/** Progress that is pushed but not logged: a hint, never needed for correctness. */
+export interface ProgressNote extends Progress {
+  readonly job_id: string;
+}
+
+export interface ClientConfig {
+  readonly realtime_enabled?: boolean;
+  readonly deadmode_force_polling_ms?: number | null;
+  readonly heartbeat_ms?: number;
+}
+
+export const isUnfinished = (job: Job): boolean => job.status === 'pending' || job.status === 'processing';

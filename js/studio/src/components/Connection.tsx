@@ -1,0 +1,90 @@
+import type { Mode } from '@safelight/client';
+import { useEffect, useId, useRef, useState } from 'react';
+import { useNow } from '../clock';
+import { useRoom } from '../room';
+import { useStore } from '../store';
+import { ago } from '../words';
+
+const WORDS: Readonly<Record<Mode, { label: string; meaning: string }>> = {
+  live: { label: 'Live', meaning: 'Results appear the moment they are stored.' },
+  'catching-up': { label: 'Catching up', meaning: 'Reading what happened in the meantime.' },
+  polling: { label: 'Polling', meaning: 'The live line is down. Looking every few seconds instead.' },
+  offline: {
+    label: 'Offline',
+    meaning: 'The server cannot be reached. Running jobs go on without this page.',
+  },
+  paused: {
+    label: 'Paused',
+    meaning: 'Live updates are switched off here. Looking every few seconds instead.',
+  },
+};
+
+export function Connection() {
+  const room = useRoom();
+  const pulse = useStore(room.pulse);
+  const [open, setOpen] = useState(false);
+  const place = useRef<HTMLDivElement>(null);
+  const panel = useId();
+  const { label, meaning } = WORDS[pulse.mode];
+
+  useEffect(() => {
+    if (!open) return;
+    const outside = (event: Event): void => {
+      const away =
+        event instanceof KeyboardEvent
+          ? event.key === 'Escape'
+          : !place.current?.contains(event.target as Node);
+      if (away) setOpen(false);
+    };
+    document.addEventListener('pointerdown', outside);
+    document.addEventListener('keydown', outside);
+    return () => {
+      document.removeEventListener('pointerdown', outside);
+      document.removeEventListener('keydown', outside);
+    };
+  }, [open]);
+
+  return (
+    <div className="connection" ref={place}>
+      <button
+        type="button"
+        className="pill"
+        data-testid="connection"
+        data-mode={pulse.mode}
+        aria-expanded={open}
+        aria-controls={panel}
+        onClick={() => setOpen(!open)}
+      >
+        <span className="dot" aria-hidden="true" />
+        {label}
+      </button>
+      {open && (
+        <div className="panel" id={panel}>
+          <p>{meaning}</p>
+          <Figures />
+          <button type="button" className="button" onClick={() => room.recover()}>
+            Recover now
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Figures() {
+  const { cursor, head, lastEventAt, lastProofAt, transport } = useStore(useRoom().pulse);
+  const now = useNow();
+  const since = (at: number | null): string => (at === null ? 'never yet' : ago((now - at) / 1000));
+  return (
+    <dl>
+      <dt>Way</dt>
+      <dd>{transport === 'stream' ? 'event stream' : 'polling'}</dd>
+      <dt>Read up to</dt>
+      <dd>{cursor === null ? '–' : `${cursor.seq} of ${head ?? cursor.seq}`}</dd>
+      <dt>Last change</dt>
+      <dd>{since(lastEventAt)}</dd>
+      <dt>Known fresh</dt>
+      <dd>{since(lastProofAt)}</dd>
+    </dl>
+  );
+}

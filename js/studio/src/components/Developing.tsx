@@ -1,0 +1,95 @@
+import type { Model, Tile } from '@safelight/client';
+import { useMemo } from 'react';
+import { thumbHashToDataURL } from 'thumbhash';
+import { useNow } from '../clock';
+import { useRoom } from '../room';
+import { useStore } from '../store';
+import { elapsed, timeLeft } from '../words';
+
+interface DevelopingProps {
+  readonly tile: Tile;
+  readonly model: Model | undefined;
+  readonly prompt: string;
+  /** Seen before: no glow while it loads again. */
+  readonly quiet: boolean;
+}
+
+function hashUrl(hash: string | null): string | null {
+  if (!hash) return null;
+  try {
+    return thumbHashToDataURL(Uint8Array.from(atob(hash), (char) => char.charCodeAt(0)));
+  } catch {
+    return null; // a broken hash is no reason for a broken tile
+  }
+}
+
+/** Neighbours do not move in step. */
+const phase = (id: string): string => `-${(Number.parseInt(id.slice(0, 4), 16) % 90) / 5}s`;
+
+/** What stands in the tile's place until the media is painted. */
+export function Developing({ tile, model, prompt, quiet }: DevelopingProps) {
+  const hash = tile.row?.thumbhash ?? null;
+  const blur = useMemo(() => hashUrl(hash), [hash]);
+  return (
+    <div className="developing" data-quiet={quiet || undefined}>
+      {!quiet && <div className="glow" style={{ animationDelay: phase(tile.id) }} aria-hidden="true" />}
+      {blur && <img className="blur" src={blur} alt="" aria-hidden="true" />}
+      {!tile.row && (
+        <div className="status">
+          {prompt && <p className="status-prompt">{prompt}</p>}
+          <Status tile={tile} model={model} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** Only what is known: a percent if the provider gives one, a time if somebody has an idea of it (J10). */
+function Status({ tile, model }: { readonly tile: Tile; readonly model: Model | undefined }) {
+  const room = useRoom();
+  const now = useNow();
+  const heard = useStore(room.heard).get(tile.jobId ?? '');
+  const canceling = useStore(room.local).canceling.has(tile.jobId ?? '');
+  const since = (now - Date.parse(tile.job?.created_at ?? tile.createdAt)) / 1000;
+  const percent = heard?.progress.percent ?? null;
+  const queue = heard?.progress.queue_position ?? null;
+
+  const said = heard?.progress.eta_s ?? null;
+  const usual = model?.eta_s ?? null;
+  const left =
+    said !== null && heard !== undefined
+      ? said - (now - heard.at) / 1000
+      : usual !== null && usual > 0
+        ? usual - since
+        : null;
+
+  const words: string[] = [];
+  if (canceling) words.push('Canceling');
+  else if (tile.draft !== null || tile.job === null) words.push('Sending');
+  else if (tile.job.stage === 'storing' || tile.job.status === 'completed') words.push('Storing');
+  else if (queue !== null && queue > 0) words.push(queue === 1 ? 'Next in line' : `${queue} ahead in line`);
+  else if (tile.state === 'pending') words.push('Waiting');
+  else words.push(percent !== null ? `${Math.round(percent)} %` : 'Developing');
+  if (!canceling && left !== null && tile.job?.stage !== 'storing' && left > -10) words.push(timeLeft(left));
+
+  return (
+    <>
+      <p className="status-line">
+        <span>{words.join(' · ')}</span>
+        <time>{elapsed(since)}</time>
+      </p>
+      {percent !== null && !canceling && (
+        <div
+          className="bar"
+          role="progressbar"
+          aria-label="Progress"
+          aria-valuenow={Math.round(percent)}
+          aria-valuemin={0}
+          aria-valuemax={100}
+        >
+          <div style={{ transform: `scaleX(${Math.min(1, Math.max(0, percent / 100))})` }} />
+        </div>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,208 @@
+import type { Tile as TileOf } from '@safelight/client';
+import { useWindowVirtualizer } from '@tanstack/react-virtual';
+import {
+  type KeyboardEvent,
+  type RefObject,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from 'react';
+import { aspectOf } from '../aspect';
+import { justify } from '../justify';
+import { useRoom } from '../room';
+import { useGenerations, useModels } from '../tiles';
+import type { Seed } from './Composer';
+import { Empty } from './Empty';
+import { Tile } from './Tile';
+
+interface GalleryProps {
+  readonly tiles: readonly TileOf[];
+  readonly loaded: boolean;
+  readonly onOpen: (id: string) => void;
+  readonly onReuse: (seed: Seed) => void;
+}
+
+const OVERSCAN_ROWS = 3;
+/** Scrolled further than this, new tiles must not push away what somebody looks at. */
+const READING_PX = 160;
+
+const targetHeight = (width: number): number => (width < 560 ? 190 : width < 1000 ? 230 : 270);
+const gapOf = (width: number): number => (width < 560 ? 6 : 10);
+
+function useWidth(): [RefObject<HTMLUListElement | null>, number, number] {
+  const ref = useRef<HTMLUListElement>(null);
+  const [box, setBox] = useState({ width: 0, top: 0 });
+  useLayoutEffect(() => {
+    const element = ref.current;
+    if (!element) return;
+    const measure = (): void => {
+      const { width, top } = element.getBoundingClientRect();
+      const next = { width: Math.floor(width), top: Math.round(top + window.scrollY) };
+      setBox((now) => (now.width === next.width && now.top === next.top ? now : next));
+    };
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(element);
+    observer.observe(document.body);
+    return () => observer.disconnect();
+  }, []);
+  return [ref, box.width, box.top];
+}
+
+export function Gallery({ tiles, loaded, onOpen, onReuse }: GalleryProps) {
+  const room = useRoom();
+  const { models } = useModels();
+  const more = useGenerations()?.nextCursor ?? null;
+  const [ref, width, top] = useWidth();
+  const [focusId, setFocusId] = useState<string | null>(null);
+  const [unseen, setUnseen] = useState(0);
+
+  const layout = useMemo(() => {
+    const byId = new Map(models.map((model) => [model.id, model]));
+    const aspects = tiles.map((tile) =>
+      aspectOf(tile, byId.get(tile.job?.model ?? tile.draft?.request.model ?? tile.row?.model ?? '')),
+    );
+    return justify(aspects, width, targetHeight(width), gapOf(width));
+  }, [tiles, models, width]);
+
+  const virtual = useWindowVirtualizer({
+    count: layout.rows.length,
+    estimateSize: (index) => (layout.rows[index]?.height ?? 0) + gapOf(width),
+    overscan: OVERSCAN_ROWS,
+    scrollMargin: top,
+  });
+  // Rows of another height are other rows.
+  useLayoutEffect(() => virtual.measure(), [layout, virtual]);
+
+  // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank).
+  const anchor = useRef<{ id: string; y: number; first: string | undefined; count: number } | null>(null);
+  const reading = typeof window !== 'undefined' && window.scrollY > READING_PX;
+  useLayoutEffect(() => {
+    const before = anchor.current;
+    if (before !== null && window.scrollY > READING_PX) {
+      const index = tiles.findIndex((tile) => tile.id === before.id);
+      const moved = index < 0 ? 0 : (layout.boxes[index]?.y ?? before.y) - before.y;
+      if (moved !== 0) window.scrollBy({ top: moved, behavior: 'instant' });
+      const newer = tiles.findIndex((tile) => tile.id === before.first);
+      if (newer > 0) setUnseen((count) => count + newer);
+    }
+    const remember = (): void => {
+      const line = window.scrollY - top;
+      const index = layout.boxes.findIndex((box) => box.y + box.height > line);
+      const tile = tiles[index];
+      const box = layout.boxes[index];
+      anchor.current =
+        tile && box ? { id: tile.id, y: box.y, first: tiles[0]?.id, count: tiles.length } : null;
+      if (window.scrollY <= READING_PX) setUnseen(0);
+    };
+    remember();
+    window.addEventListener('scroll', remember, { passive: true });
+    return () => window.removeEventListener('scroll', remember);
+  }, [tiles, layout, top]);
+
+  const rows = virtual.getVirtualItems();
+  const lastRow = rows.at(-1)?.index ?? 0;
+  const nearEnd = more !== null && lastRow >= layout.rows.length - OVERSCAN_ROWS - 1;
+  const loading = useRef(false);
+  useEffect(() => {
+    if (!nearEnd || more === null || loading.current) return;
+    loading.current = true;
+    room.loadMore().then(
+      () => {
+        loading.current = false;
+      },
+      () => {
+        // the next scroll asks again
+        window.setTimeout(() => {
+          loading.current = false;
+        }, 3000);
+      },
+    );
+  }, [nearEnd, more, room]);
+
+  if (loaded && tiles.length === 0) return <Empty onReuse={onReuse} />;
+
+  const from = rows.length > 0 ? (layout.rows[rows[0]?.index ?? 0]?.from ?? 0) : 0;
+  const to = layout.rows[lastRow]?.to ?? 0;
+  const shown = tiles.slice(from, to);
+  const roving = focusId !== null && shown.some((tile) => tile.id === focusId) ? focusId : shown[0]?.id;
+
+  function onKey(event: KeyboardEvent<HTMLElement>): void {
+    const id = (event.target as HTMLElement).closest<HTMLElement>('[data-tile]')?.dataset.tile;
+    const at = tiles.findIndex((tile) => tile.id === id);
+    const box = layout.boxes[at];
+    if (at < 0 || !box) return;
+    const beside = (down: boolean): number => {
+      const row = layout.rows.findIndex((each) => at >= each.from && at < each.to);
+      const next = layout.rows[row + (down ? 1 : -1)];
+      if (!next) return at;
+      const centre = box.x + box.width / 2;
+      let best = next.from;
+      for (let i = next.from; i < next.to; i++) {
+        const distance = (j: number): number => {
+          const other = layout.boxes[j];
+          return other ? Math.abs(other.x + other.width / 2 - centre) : Number.POSITIVE_INFINITY;
+        };
+        if (distance(i) < distance(best)) best = i;
+      }
+      return best;
+    };
+    const steps: Record<string, () => number> = {
+      ArrowRight: () => at + 1,
+      ArrowLeft: () => at - 1,
+      ArrowDown: () => beside(true),
+      ArrowUp: () => beside(false),
+      Home: () => 0,
+      End: () => tiles.length - 1,
+    };
+    const target = tiles[steps[event.key]?.() ?? -1];
+    if (!target) return;
+    event.preventDefault();
+    setFocusId(target.id);
+    const row = layout.rows.findIndex((each) => each.to > tiles.indexOf(target));
+    virtual.scrollToIndex(row, { align: 'auto' });
+    requestAnimationFrame(() => {
+      document.querySelector<HTMLElement>(`[data-tile="${target.id}"] .tile-open`)?.focus();
+    });
+  }
+
+  return (
+    <section className="gallery" aria-label="Results" aria-busy={!loaded}>
+      {unseen > 0 && (
+        <button
+          type="button"
+          className="new-pill"
+          onClick={() => window.scrollTo({ top: 0, behavior: 'smooth' })}
+        >
+          {unseen} new
+        </button>
+      )}
+      <ul
+        ref={ref}
+        className="grid"
+        data-still={reading || undefined}
+        style={{ height: layout.height }}
+        onKeyDown={onKey}
+      >
+        {shown.map((tile, offset) => {
+          const box = layout.boxes[from + offset];
+          return (
+            box && (
+              <Tile
+                key={tile.id}
+                tile={tile}
+                box={box}
+                model={models.find(({ id }) => id === (tile.job?.model ?? tile.draft?.request.model))}
+                focusable={tile.id === roving}
+                onFocus={setFocusId}
+                onOpen={onOpen}
+              />
+            )
+          );
+        })}
+      </ul>
+    </section>
+  );
+}
