@@ -1,0 +1,1 @@
+"""Results from outside, kept for good: fetched through a guarded door, probed, derived, stored, signed, served."""

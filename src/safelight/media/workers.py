@@ -1,0 +1,72 @@
+"""Threads for work bound to the CPU: two of them, so that decoding never takes the whole machine nor the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+from safelight.media.errors import MediaBusy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS: Final = 2  # decoders release the GIL; more would only take memory (a decoded picture is up to 250 MB)
+WAITING_MAX: Final = 256  # callers are bounded themselves (queue concurrency); beyond this something is wrong
+
+
+class CpuWorkers:
+    """A bounded executor. `close` waits for what runs and drops what waits."""
+
+    def __init__(self, threads: int = THREADS, waiting_max: int = WAITING_MAX) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="safelight-media")
+        self._waiting_max = waiting_max + threads
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`fn` in a thread. Raises MediaBusy if too much waits already.
+
+        A cancelled caller is freed at once; work that has begun runs to its end, work that waits is dropped.
+        """
+        with self._lock:
+            if self._inside >= self._waiting_max:
+                raise MediaBusy("Too many files wait to be processed.", retry_after_s=2.0)
+            self._inside += 1
+        try:
+            future = self._executor.submit(fn, *args, **kwargs)
+        except BaseException:
+            self._left(None)
+            raise
+        future.add_done_callback(self._left)
+        return await asyncio.wrap_future(future)
+
+    def _left(self, _: object) -> None:
+        with self._lock:
+            self._inside -= 1
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+_shared: list[CpuWorkers] = []
+_shared_lock = threading.Lock()
+
+
+async def run_cpu(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`fn` in the process's shared workers, which start with the first call and end with `close_cpu`."""
+    with _shared_lock:
+        if not _shared:
+            _shared.append(CpuWorkers())
+        workers = _shared[0]
+    return await workers.run(fn, *args, **kwargs)
+
+
+def close_cpu() -> None:
+    """End the shared workers (server shutdown). A later `run_cpu` starts new ones."""
+    with _shared_lock:
+        workers, _shared[:] = list(_shared), []
+    for each in workers:
+        each.close()
