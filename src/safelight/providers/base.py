@@ -17,6 +17,10 @@ JSON = dict[str, Any]
 """A JSON object as decoded."""
 
 
+FOREVER_S = 10 * 365 * 86_400.0
+"""A lifetime that never matters, yet is a number that dates can hold."""
+
+
 # --- what we send ---------------------------------------------------------------------------------------------
 
 

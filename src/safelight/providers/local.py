@@ -17,6 +17,7 @@ from typing import Any, Final, overload
 import structlog
 
 from safelight.providers.base import (
+    FOREVER_S,
     JSON,
     Accepted,
     CancelAnswer,
@@ -66,7 +67,7 @@ class LocalProvider:
 
     def __init__(self, workers: int = WORKERS) -> None:
         self.capabilities = Capabilities(
-            cancel=True, webhooks=False, inline=True, result_lifetime_s=float("inf"), concurrency=workers
+            cancel=True, webhooks=False, inline=True, result_lifetime_s=FOREVER_S, concurrency=workers
         )
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="safelight-local")
         self._running: dict[str, _Work] = {}
