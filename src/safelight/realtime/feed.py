@@ -1,0 +1,451 @@
+"""Every reader's way to a project's changes: one pull from the log, shared by all who follow (S2, S7, F4).
+
+A hint (a commit of this process, the bus) only says *look sooner*; what is handed out always comes from the log,
+pulled after the cursor. The net under lost hints is one query a second for the heads of all followed projects.
+Nothing is followed: no query, no timer.
+
+How fresh an answer is: a poll never misses a commit that this process made before it asked (the hint marks the
+project in the same turn of the loop, and the poll waits for the pull), and nobody else's that is older than
+`FRESH_S`. Within that second the head in memory answers without a query; that is what proofs are worth elsewhere
+too (F4), and a write's `Safelight-Seq` tells its author when to ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from safelight.changes import log as change_log
+from safelight.changes.log import Head, MustRefetch, NoLog
+from safelight.changes.present import Presenters
+from safelight.db.pool import Database
+from safelight.realtime.tail import Channel, Entry, RingBudget
+
+__all__ = ["Beat", "Changes", "Event", "Feed", "Gap", "Progress", "Quiet", "Slice", "Stats"]
+
+log = structlog.get_logger("realtime")
+
+FRESH_S: Final = 1.0
+"""How long a look at the head counts as a proof."""
+SWEEP_S: Final = 1.0
+"""Between two looks at the heads of everything followed."""
+PULL_GAP_S: Final = 0.004
+"""Between two pulls of one project: a busy one is read in batches, a quiet one at once."""
+PULL_LIMIT: Final = 500
+BATCH_MAX: Final = 500
+"""Entries a follower is handed at a time."""
+LOOK_TIMEOUT_S: Final = 8.0
+"""A look at the log that takes longer is given up and tried again; who waited for it gets a TimeoutError."""
+CATCH_UPS_MAX: Final = 4
+"""Readers of old entries share this many database connections, so that they cannot take the pool from the rest."""
+IDLE_S: Final = 60.0
+"""A project that nobody asked about for this long is forgotten."""
+CHANNELS_MAX: Final = 20_000
+"""Past it, the project that nobody follows and that was asked about longest ago is forgotten."""
+WAIT_MAX_S: Final = 25.0
+"""api.md: no request stays open for 30 s (J1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An answer to a poll. More is waiting while the last entry's seq is below `head`."""
+
+    epoch: UUID
+    head: int
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The next entries, in order, without a hole."""
+
+    epoch: UUID
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A proof of freshness: the log ended at `head` when this was made, at most `FRESH_S` ago."""
+
+    epoch: UUID
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The reader was so slow that entries after `after` left memory; they follow, read from the log."""
+
+    after: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Ephemeral: not in the log, not repeated. JSON."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Time for a beat, but nothing could be proven (the database does not answer): keep the line, claim nothing."""
+
+
+Event = Changes | Beat | Gap | Progress | Quiet
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the start, for metrics."""
+
+    pulls: int = 0
+    entries: int = 0
+    gaps: int = 0
+    catch_ups: int = 0
+    sweeps: int = 0
+    sweep_found: int = 0
+    """Projects in which the sweep found what no hint had told: other people's SQL, or lost hints."""
+    progress_dropped: int = 0
+    failures: int = 0
+
+
+class Feed:
+    """`start` it, `hint` it, read from it, `drain` it, `stop` it. One a process, all on one event loop."""
+
+    def __init__(
+        self,
+        db: Database,
+        presenters: Presenters,
+        *,
+        relay_progress: Callable[[UUID, bytes], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stats = Stats()
+        self._db = db
+        self._presenters = presenters
+        self._relay_progress = relay_progress
+        self._clock = clock
+        self._budget = RingBudget()
+        self._channels: dict[UUID, Channel] = {}
+        self._catch_ups = asyncio.Semaphore(CATCH_UPS_MAX)
+        self._somebody = asyncio.Event()
+        self._pulls: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self.draining = False
+
+    # -- life
+
+    async def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name="feed-sweep")
+
+    def drain(self) -> None:
+        """End every wait and every follower now, politely; called when shutdown begins, before connections close."""
+        self.draining = True
+        for channel in self._channels.values():
+            channel.wake()
+
+    async def stop(self) -> None:
+        self.drain()
+        tasks = [task for task in (self._keeper, *self._pulls) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            channel.forget()
+        self._channels.clear()
+
+    # -- hints
+
+    def hint(self, projects: frozenset[UUID] | None) -> None:
+        """These projects' logs grew (None: any may have). Idempotent, cheap, never wrong to call."""
+        channels = self._channels.values() if projects is None else map(self._channels.get, projects)
+        for channel in list(channels):
+            if channel is not None:
+                channel.dirty = True
+                if channel.users:
+                    self._kick(channel)
+
+    def publish_progress(self, project: UUID, payload: bytes) -> None:
+        """Hand JSON to who follows the project now, here and (by the relay) in other processes. Never stored."""
+        self.receive_progress(project, payload)
+        if self._relay_progress is not None:
+            self._relay_progress(project, payload)
+
+    def receive_progress(self, project: UUID, payload: bytes) -> None:
+        """Progress that another process published."""
+        channel = self._channels.get(project)
+        if channel is not None and channel.users:
+            channel.add_progress(payload)
+
+    # -- reading
+
+    async def head(self, project: UUID) -> Head:
+        """Where the log ends (see the module's promise of freshness). Raises NoLog."""
+        channel = self._open(project)
+        await self._prove(channel)
+        return channel.known()
+
+    async def read(
+        self, project: UUID, *, epoch: UUID | None, after: int, limit: int = 200, wait_s: float = 0.0
+    ) -> Slice:
+        """Entries after the cursor; if there is none, waits up to `wait_s` (at most 25) for the first.
+
+        Raises MustRefetch, NoLog, or the database's error if it does not answer.
+        """
+        deadline = self._clock() + min(wait_s, WAIT_MAX_S)
+        limit = max(1, min(limit, change_log.READ_LIMIT_MAX))
+        channel = self._open(project)
+        with self._follow(channel) if wait_s > 0 else contextlib.nullcontext(asyncio.Event()) as woken:
+            while True:
+                woken.clear()
+                await self._prove(channel)
+                entries = await self._after(channel, epoch, after, limit)
+                left_s = deadline - self._clock()
+                if entries or left_s <= 0 or self.draining:
+                    return Slice(
+                        channel.known().epoch, max(channel.ring.last, entries[-1].seq if entries else 0), entries
+                    )
+                await _either(woken, left_s)
+
+    async def follow(
+        self, project: UUID, *, epoch: UUID | None, after: int | None, beat_s: float = 15.0
+    ) -> AsyncGenerator[Event]:
+        """Events from the cursor on (`after` None: from now on), a Beat first and then every `beat_s`.
+
+        Ends when the feed drains. Raises NoLog or MustRefetch, at the start or whenever it becomes true.
+        Close it (`aclose`) when done.
+        """
+        channel = self._open(project)
+        with self._follow(channel) as woken:
+            await self._prove(channel)
+            now = channel.known()
+            epoch = epoch or now.epoch
+            cursor = now.head if after is None else after
+            progress = channel.progress_count
+            await self._check(channel, epoch, cursor)
+            yield Beat(now.epoch, now.head)
+            is_live = False  # has been at the end once: from then on, leaving the ring is a gap
+            beat_at = self._clock() + beat_s
+            while not self.draining:
+                woken.clear()
+                if is_live and cursor < channel.ring.first - 1 and epoch == channel.epoch:
+                    self.stats.gaps += 1
+                    is_live = False
+                    yield Gap(cursor, channel.ring.last)
+                entries = await self._after(channel, epoch, cursor, BATCH_MAX)
+                if entries:
+                    cursor = entries[-1].seq
+                    yield Changes(epoch, entries)
+                else:
+                    is_live = True
+                missed, pieces = channel.progress_after(progress)
+                progress = channel.progress_count
+                self.stats.progress_dropped += missed
+                for piece in pieces:
+                    yield Progress(piece)
+                if self._clock() >= beat_at:
+                    beat_at = self._clock() + beat_s
+                    yield await self._beat(channel)
+                elif not entries:
+                    await _either(woken, beat_at - self._clock())
+
+    async def _beat(self, channel: Channel) -> Event:
+        try:
+            await self._prove(channel)
+        except NoLog:
+            raise
+        except Exception:
+            return Quiet()
+        now = channel.known()
+        return Beat(now.epoch, now.head)
+
+    async def _after(self, channel: Channel, epoch: UUID | None, after: int, limit: int) -> list[Entry]:
+        """The next entries from memory, or from the log where memory does not reach back."""
+        await self._check(channel, epoch, after)
+        channel.ring.expire(self._clock())
+        if channel.ring.covers(after):
+            return channel.ring.take(after, limit)
+        self.stats.catch_ups += 1
+        async with self._catch_ups, self._db.connection() as conn:
+            page = await change_log.read(conn, channel.project, after, limit, epoch)
+        return [self._entry(change) for change in page.changes]
+
+    async def _check(self, channel: Channel, epoch: UUID | None, after: int) -> None:
+        if channel.known().head >= after and epoch in (None, channel.epoch):
+            return
+        channel.dirty = True  # another process may know more than we do: look before refusing
+        await self._prove(channel)
+        now = channel.known()
+        if now.head < after or epoch not in (None, now.epoch):
+            async with self._db.connection() as conn:
+                raise await change_log.must_refetch(conn, channel.project, now)
+
+    def _entry(self, change: change_log.Change) -> Entry:
+        return Entry(change, self._presenters.encode(change), self._clock())
+
+    # -- channels
+
+    def _open(self, project: UUID) -> Channel:
+        channel = self._channels.get(project)
+        if channel is None:
+            if len(self._channels) >= CHANNELS_MAX:
+                self._forget_one()
+            channel = self._channels[project] = Channel(project, self._budget)
+            self._somebody.set()
+        channel.asked_at = self._clock()
+        return channel
+
+    @contextlib.contextmanager
+    def _follow(self, channel: Channel) -> Generator[asyncio.Event]:
+        woken = asyncio.Event()
+        channel.users.add(woken)
+        self._somebody.set()
+        try:
+            yield woken
+        finally:
+            channel.users.discard(woken)
+            channel.asked_at = self._clock()
+
+    def _forget_one(self) -> None:
+        unused = [channel for channel in self._channels.values() if not channel.users]
+        if unused:
+            self._forget(min(unused, key=lambda channel: channel.asked_at))
+
+    def _forget(self, channel: Channel) -> None:
+        channel.forget()
+        self._channels.pop(channel.project, None)
+
+    # -- pulling
+
+    async def _prove(self, channel: Channel) -> None:
+        """Return when memory holds what was committed: by this process before the call, by others FRESH_S ago."""
+        if channel.pull is None and not channel.dirty and self._clock() - channel.fresh_at <= FRESH_S:
+            return
+        await asyncio.shield(self._kick(channel))
+
+    def _kick(self, channel: Channel) -> asyncio.Task[None]:
+        """The pull that is under way, or a new one. It looks again if a hint comes while it looks."""
+        if channel.pull is None:
+            channel.pull = asyncio.create_task(self._pull(channel), name="feed-pull")
+            self._pulls.add(channel.pull)
+            channel.pull.add_done_callback(lambda task: self._pulled(channel, task))
+        return channel.pull
+
+    def _pulled(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        self._pulls.discard(task)
+        channel.pull = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            channel.dirty = True  # the sweep tries again
+            if isinstance(error, NoLog):
+                channel.wake()
+                if not channel.users:
+                    self._forget(channel)
+            else:
+                self.stats.failures += 1
+                log.warning("realtime.pull_failed", project=str(channel.project), error=repr(error))
+        elif channel.dirty and channel.users and not task.cancelled():
+            self._kick(channel)  # hinted in the very last moment
+
+    async def _pull(self, channel: Channel) -> None:
+        while True:
+            pause_s = channel.pulled_at + PULL_GAP_S - self._clock()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            channel.dirty = False
+            channel.pulled_at = asked_at = self._clock()
+            self.stats.pulls += 1
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                try:
+                    has_more = await self._pull_page(channel)
+                except MustRefetch as lost:
+                    await self._begin_anew(channel, Head(lost.epoch, lost.head))
+                    has_more = False
+            if not has_more:
+                channel.fresh_at = asked_at
+                if not channel.dirty:
+                    return
+
+    async def _pull_page(self, channel: Channel) -> bool:
+        async with self._db.connection() as conn:
+            if channel.epoch is None:
+                found = await change_log.heads(conn, [channel.project])
+                if channel.project not in found:
+                    raise NoLog(str(channel.project))
+                channel.begin(found[channel.project])
+                return False
+            page = await change_log.read(conn, channel.project, channel.ring.last, PULL_LIMIT, channel.epoch)
+        for change in page.changes:
+            channel.ring.append(self._entry(change))
+        self.stats.entries += len(page.changes)
+        if page.changes:
+            channel.wake()
+        return channel.ring.last < page.head
+
+    async def _begin_anew(self, channel: Channel, now: Head) -> None:
+        """Our cursor is of another life: the log was put back, rebuilt, or cut ahead of us. Followers are told."""
+        seen = channel.known()
+        if now.epoch == seen.epoch and now.head < seen.head:
+            async with self._db.connection() as conn:
+                await change_log.renew_epoch(conn, channel.project, seen)
+                now = (await change_log.heads(conn, [channel.project]))[channel.project]
+        log.error("realtime.log_replaced", project=str(channel.project), seen=seen.head, head=now.head)
+        channel.begin(now)
+        channel.wake()
+
+    # -- the net
+
+    async def _keep(self) -> None:
+        is_failing = False
+        while True:
+            followed = [channel for channel in self._channels.values() if channel.users]
+            if followed:
+                try:
+                    async with asyncio.timeout(LOOK_TIMEOUT_S):
+                        await self._sweep(followed)
+                    is_failing = False
+                except Exception as error:
+                    self.stats.failures += 1
+                    if not is_failing:  # once per outage
+                        log.warning("realtime.sweep_failed", error=repr(error))
+                    is_failing = True
+                await asyncio.sleep(SWEEP_S)
+            elif self._channels:
+                self._somebody.clear()
+                await _either(self._somebody, IDLE_S)
+            else:
+                self._somebody.clear()
+                await self._somebody.wait()
+            now = self._clock()
+            for channel in [c for c in self._channels.values() if not c.users and c.pull is None]:
+                if channel.asked_at < now - IDLE_S:
+                    self._forget(channel)
+
+    async def _sweep(self, followed: list[Channel]) -> None:
+        asked_at = self._clock()
+        self.stats.sweeps += 1
+        async with self._db.connection() as conn:
+            found = await change_log.heads(conn, [channel.project for channel in followed])
+        for channel in followed:
+            if channel.pull is not None or channel.pulled_at > asked_at:
+                continue  # somebody looks, or has looked after we did
+            if not channel.dirty and channel.epoch is not None:
+                if found.get(channel.project) == channel.known():
+                    channel.fresh_at = max(channel.fresh_at, asked_at)
+                    continue
+                self.stats.sweep_found += 1
+            channel.dirty = True
+            self._kick(channel)
+
+
+async def _either(woken: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event, but not longer than the time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(timeout_s, 0)):
+            await woken.wait()
