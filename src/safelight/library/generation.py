@@ -31,6 +31,9 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "model": "model", "created_at": "created_at", "deleted_at": "deleted_at",
 }  # fmt: skip
 
+_WORDS: Final = "to_tsvector('simple', translate(coalesce(g.prompt, '') || ' ' || g.model, '/-_.:@', '      '))"
+"""What a search looks through. Without `translate`, PostgreSQL's parser takes `google/nano-banana` for one path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -170,10 +173,7 @@ def _narrowed(only: Filter, args: list[Any]) -> list[str]:
         where.append(f"g.model = {_arg(args, checked.text('model', only.model))}")
     if only.q is not None and only.q.strip():
         query = _arg(args, _prefix_query(only.q))
-        # The expression of the index generations_search.
-        where.append(
-            f"to_tsvector('simple', coalesce(g.prompt, '') || ' ' || g.model) @@ to_tsquery('simple', {query})"
-        )
+        where.append(f"{_WORDS} @@ to_tsquery('simple', {query})")
     return where
 
 
@@ -181,7 +181,7 @@ def _prefix_query(q: str) -> str:
     """`red fo` finds "a red fox": every word, each as a beginning. Only punctuation finds nothing."""
     if len(q) > QUERY_LENGTH_MAX:
         raise invalid("q", f"has up to {QUERY_LENGTH_MAX} characters")
-    words = re.findall(r"\w+", q.lower())[:QUERY_WORDS_MAX]
+    words = re.findall(r"[^\W_]+", q.lower())[:QUERY_WORDS_MAX]
     return " & ".join(f"'{word}':*" for word in words)
 
 
