@@ -18,10 +18,17 @@ export function judge(at: Position, epoch: string, seq: number): Verdict {
   return seq === at.seq + 1 ? 'apply' : 'gap';
 }
 
-/** A head below us, or of another epoch, can only come from a rebuilt log. */
-export function headVerdict(at: Position, epoch: string, head: number): 'even' | 'behind' | 'refetch' {
-  if ((at.epoch !== null && at.epoch !== epoch) || head < at.seq) return 'refetch';
-  return head === at.seq ? 'even' : 'behind';
+/**
+ * A head below us within one epoch is only old news (an answer that was slow, a node that lags): epochs change
+ * when a log is rebuilt, heads alone prove nothing.
+ */
+export function headVerdict(
+  at: Position,
+  epoch: string,
+  head: number,
+): 'even' | 'behind' | 'stale' | 'refetch' {
+  if (at.epoch !== null && at.epoch !== epoch) return 'refetch';
+  return head === at.seq ? 'even' : head > at.seq ? 'behind' : 'stale';
 }
 
 export const eventId = (at: Position): string => `${at.epoch ?? ''}:${at.seq}`;

@@ -65,6 +65,8 @@ const WAKE_GAP_MS = 15_000;
 const STEP_MAX_MS = 2_000;
 /** Behind for less than this is just an entry on its way. */
 const BEHIND_GRACE_MS = 750;
+/** A node's head may lag behind its own lists for a second or so: that many looks. */
+const STALE_HEADS_MAX = 20;
 /** Between two looks, whatever the reasons. */
 const SPACING_MS = 100;
 const POLL_TIMEOUT_MS = 4_000;
@@ -97,6 +99,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
   let kicked = true;
   let urgent = false;
   let rereads = 0;
+  let staleHeads = 0;
   let longWaitWorks = true;
 
   let stream: { abort: AbortController; open: boolean; heardAt: number } | null = null;
@@ -120,6 +123,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     at = null;
     head = null;
     behindSince = null;
+    staleHeads = 0;
     dropStream();
     kicked = true;
     rereads += 1;
@@ -133,9 +137,18 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
       forget();
       return;
     }
+    if (verdict === 'stale' && at.epoch === null) {
+      // The lists are ahead of this node. Soon it is not; if it stays so, the lists were of another log.
+      staleHeads += 1;
+      kicked = true;
+      if (staleHeads > STALE_HEADS_MAX) forget();
+      return;
+    }
     at = { epoch, seq: at.seq };
-    head = Math.max(head ?? 0, newHead);
+    if (verdict === 'stale') return;
     lastProofAt = host.now();
+    staleHeads = 0;
+    head = newHead; // the last word counts: a head that was said once and never again must not keep us looking
     behindSince = head > at.seq ? (behindSince ?? host.now()) : null;
   }
 

@@ -13,6 +13,7 @@ export {
   patchList,
   putRow,
   removeRow,
+  renewRow,
 } from './patch';
 export {
   type Draft,
@@ -23,6 +24,6 @@ export {
   type TileState,
   tilesOf,
 } from './placeholders';
-export { Problem, Unreachable } from './problem';
+export { Problem, readProblem, Unreachable } from './problem';
 export * from './resources';
 export { type Outcome, submitJob, type Trouble, troubleOf } from './submission';

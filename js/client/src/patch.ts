@@ -28,16 +28,9 @@ interface Row {
   readonly id: string;
 }
 
+/** By time, not by text: a list and the log may write the same moment differently. */
 const newestFirst = (a: { created_at: string; id: string }, b: { created_at: string; id: string }): number =>
-  a.created_at === b.created_at
-    ? a.id < b.id
-      ? 1
-      : a.id > b.id
-        ? -1
-        : 0
-    : a.created_at < b.created_at
-      ? 1
-      : -1;
+  Date.parse(b.created_at) - Date.parse(a.created_at) || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
 
 export const GENERATIONS: Rule<Generation> = {
   belongs: (row) => row.deleted_at === null || row.deleted_at === undefined,
@@ -72,6 +65,13 @@ export function putRow<T extends Row>(list: List<T>, row: T, seq: number, rule: 
   // Past the last loaded row of a longer list: the page that holds it is not here yet, and will bring it.
   if (place === rest.length && list.nextCursor !== null && known === undefined) return list;
   return { ...list, rows: [...rest.slice(0, place), row, ...rest.slice(place)], seqs };
+}
+
+/** The same row again, for what is not in the log (addresses signed anew). Older than ours: ignored. */
+export function renewRow<T extends Row>(list: List<T>, row: T, seq: number): List<T> {
+  const known = list.seqs[row.id] ?? list.seq;
+  if (known > seq) return list;
+  return { ...list, rows: list.rows.map((other) => (other.id === row.id ? row : other)) };
 }
 
 /** Takes a row out that was gone at `seq`. */

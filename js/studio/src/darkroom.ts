@@ -22,6 +22,7 @@ import {
   patchList,
   putRow,
   removeRow,
+  renewRow,
   submitJob,
   type Tile,
   type Wallet,
@@ -88,8 +89,6 @@ const FAILED_SHOWN = 20;
 const FAILED_SHOWN_MS = 24 * 3600 * 1000;
 /** A finished job's row comes before it in the log; later than this, we look for it. */
 const OVERDUE_GRACE_MS = 4_000;
-/** Same seq, newer signature: a little above what we hold, below any entry to come. */
-const RENEWED = 0.5;
 const CONFIG_EVERY_MS = 10_000;
 
 const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
@@ -417,7 +416,7 @@ export function createDarkroom(api: Api, project: string, cache: QueryClient): D
         ids: [id],
       });
       const [row] = data.items;
-      if (row && seq !== null) setGenerations((list) => putRow(list, row, seq + RENEWED, GENERATIONS));
+      if (row && seq !== null) setGenerations((list) => renewRow(list, row, seq));
     },
     async loadMore() {
       const cursor = generations()?.nextCursor;

@@ -1,13 +1,14 @@
-import type { Api } from '@safelight/client';
-import { Problem, Unreachable } from '@safelight/client';
+import { type Api, Problem, readProblem, Unreachable } from '@safelight/client';
 
-/** Where the server wants the bytes (M5). `url` null: it has them already, by hash or by content. */
+/** Where the server wants the bytes (M5); no `upload` means that it has them already. */
 interface UploadTicket {
   readonly id: string;
   readonly upload?: {
     readonly method?: string;
     readonly url: string;
-    readonly headers?: Record<string, string>;
+    /** Bytes the server has from an earlier try. */
+    readonly offset?: number;
+    readonly max_chunk?: number;
   } | null;
 }
 
@@ -20,15 +21,22 @@ export async function uploadImage(api: Api, project: string, file: File): Promis
   if (file.size > UPLOAD_MAX_BYTES) throw new Problem(413, 'too_large', 'That picture is larger than 50 MB.');
   const body = { filename: file.name, mime: file.type, bytes: file.size };
   const { data } = await api.call<UploadTicket>('POST', `/v1/projects/${project}/uploads`, { body });
-  if (data.upload) {
-    const { method = 'PUT', url, headers = {} } = data.upload;
+  if (!data.upload) return data.id;
+
+  const { method = 'PUT', url, max_chunk = file.size } = data.upload;
+  for (let offset = data.upload.offset ?? 0; offset < file.size; offset += max_chunk) {
+    const headers = {
+      'content-type': file.type,
+      'upload-offset': String(offset),
+      'safelight-client': api.instanceId,
+    };
     let answer: Response;
     try {
-      answer = await fetch(url, { method, headers: { 'content-type': file.type, ...headers }, body: file });
+      answer = await fetch(url, { method, headers, body: file.slice(offset, offset + max_chunk) });
     } catch (error) {
       throw new Unreachable('The picture could not be sent.', { cause: error });
     }
-    if (!answer.ok) throw new Problem(answer.status, 'upload_failed', 'The picture could not be stored.');
+    if (!answer.ok) throw await readProblem(answer);
   }
   return data.id;
 }

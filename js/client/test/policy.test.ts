@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { fullJitter } from '../src/backoff';
+import { type FreshnessState, nextPoll, waitFor } from '../src/policy';
+
+const calm: FreshnessState = {
+  streamOpen: true,
+  proofAgeMs: 100,
+  visible: true,
+  jobsActive: false,
+  forcedMs: null,
+  failures: 0,
+  longWaitWorks: false,
+};
+const draws = [0, 0.25, 0.5, 0.75, 0.999];
+const range = (s: Partial<FreshnessState>): [number, number] => {
+  const all = draws.map((draw) => nextPoll({ ...calm, ...s }, draw));
+  return [Math.min(...all), Math.max(...all)];
+};
+const within = ([low, high]: [number, number], min: number, max: number): void => {
+  expect(low).toBeGreaterThanOrEqual(min);
+  expect(high).toBeLessThanOrEqual(max);
+};
+
+describe('the polling policy (F5)', () => {
+  it('only keeps a safety net while the stream proves itself', () => {
+    expect(range({})).toEqual([30_000, 30_000]);
+  });
+  it('looks every 10-15 s when the proof ages', () => {
+    within(range({ proofAgeMs: 20_000 }), 10_000, 15_000);
+    within(range({ proofAgeMs: Number.POSITIVE_INFINITY }), 10_000, 15_000);
+  });
+  it('looks every 5-10 s in a visible tab without a stream', () => {
+    within(range({ streamOpen: false }), 4_000, 11_000);
+    within(range({ streamOpen: false, jobsActive: true }), 4_000, 6_000);
+  });
+  it('looks every 15-30 s in a hidden tab, never not at all', () => {
+    within(range({ streamOpen: false, visible: false }), 14_000, 31_000);
+    within(range({ streamOpen: false, visible: false, jobsActive: true }), 14_000, 31_000);
+  });
+  it('obeys the operator', () => {
+    expect(nextPoll({ ...calm, forcedMs: 3_000 }, 0.3)).toBe(3_000);
+    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true, forcedMs: 3_000 })).toBe(0);
+  });
+  it('slows down while nobody answers, but stays under 15 s while visible and never gives up', () => {
+    for (const failures of [1, 2, 5, 50, 5_000]) {
+      within(range({ streamOpen: false, failures }), 300, 15_000);
+      within(range({ streamOpen: false, failures, visible: false }), 300, 31_000);
+    }
+  });
+  it('lets the server hold a poll only where nothing pushes and somebody looks', () => {
+    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true })).toBeGreaterThan(0);
+    expect(waitFor({ ...calm, longWaitWorks: true })).toBe(0);
+    expect(waitFor({ ...calm, streamOpen: false, visible: false, longWaitWorks: true })).toBe(0);
+    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true, failures: 1 })).toBe(0);
+  });
+});
+
+describe('the back-off', () => {
+  it('draws from the whole of a bound that doubles and then stays', () => {
+    expect(fullJitter(0, 0.999)).toBeLessThanOrEqual(500);
+    expect(fullJitter(3, 0.999)).toBeGreaterThan(3_900);
+    expect(fullJitter(1_000_000, 0.999)).toBeLessThanOrEqual(30_000);
+    expect(fullJitter(9, 0)).toBe(0);
+  });
+});
