@@ -33,9 +33,12 @@ GATHER_S: Final = 0.003
 PAYLOAD_BYTES_MAX: Final = 7900
 """PostgreSQL takes less than 8000."""
 ALL: Final = "all"
+"""Said instead of more projects than fit: look everywhere."""
+PROJECTS_MAX: Final = 1000
+"""More than a payload holds: from here on it is ALL anyway."""
 MESSAGES_MAX: Final = 1000
 """Topic messages waiting to be sent; more than this in 3 ms, or while the database is away, is dropped."""
-CONNECT_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5
 SEND_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = (0.1, 5.0)
 CHECK_S: Final = 60.0
@@ -84,7 +87,8 @@ class PgBus:
 
     def hint(self, projects: frozenset[UUID]) -> None:
         """Tell the other processes that these logs grew. Call after the commit (`db.on_touch(bus.hint)`)."""
-        self._projects.update(projects)
+        if len(self._projects) < PROJECTS_MAX:
+            self._projects.update(projects)
         self._pending.set()
 
     def publish(self, topic: str, payload: str = "") -> None:
@@ -113,7 +117,7 @@ class PgBus:
         tries = 0
         while True:
             try:
-                conn: Any = await asyncpg.connect(
+                conn = await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
                     self._dsn,
                     timeout=CONNECT_TIMEOUT_S,
                     server_settings={"application_name": "safelight-bus", "jit": "off"},
@@ -143,7 +147,7 @@ class PgBus:
             if pid != own_pid:  # what we said ourselves was delivered when we said it
                 self._hear(channel, payload)
 
-        conn.add_termination_listener(lambda _: (self._lost.set(), self._pending.set()))
+        conn.add_termination_listener(self._lose)
         await conn.add_listener(HINT_CHANNEL, heard)
         await conn.add_listener(TOPIC_CHANNEL, heard)
         self.stats.connects += 1
@@ -161,6 +165,10 @@ class PgBus:
             await self._flush(conn)
             raise
         raise ConnectionError("the connection was closed")
+
+    def _lose(self, _: Any) -> None:
+        self._lost.set()
+        self._pending.set()
 
     async def _flush(self, conn: Any) -> None:
         self._pending.clear()
