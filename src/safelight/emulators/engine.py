@@ -157,6 +157,8 @@ class Engine:
         dialect.ended(task)
         try:
             await self._report(task, dialect)
+        except Exception:
+            log.exception("emulators.webhook_failed", extra={"task": task.id})
         finally:
             task.notified.set()
 

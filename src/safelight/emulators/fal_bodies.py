@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from safelight.emulators.fal_errors import FalError, fal_error
 from safelight.emulators.task import JSON, Broken, Stopped, Succeeded, Task
@@ -120,7 +121,9 @@ def billable_units(task: Task) -> str:
 
 def webhook_body(task: Task, *, forged: bool = False) -> JSON:
     """`forged` tells the opposite of the truth, so that whoever believes it shows it."""
-    head: dict[str, Any] = {"request_id": task.id, "gateway_request_id": task.id}
+    # After a platform retry the gateway's id is that of the last attempt.
+    gateway_id = str(uuid5(NAMESPACE_URL, task.id)) if task.faults.requeue else task.id
+    head: dict[str, Any] = {"request_id": task.id, "gateway_request_id": gateway_id}
     error = error_of(task)
     if forged and error is None:
         lie = fal_error(Broken("content_policy_violation"))
@@ -129,4 +132,7 @@ def webhook_body(task: Task, *, forged: bool = False) -> JSON:
         return head | {"status": "OK", "payload": {"images": [{"url": "https://example.com/forged.png"}]}}
     if error is not None:
         return head | {"status": "ERROR", "error": error.text, "payload": error.body}
+    if task.faults.webhook == "payload_error":
+        said = "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue."
+        return head | {"status": "OK", "payload": None, "payload_error": said}
     return head | {"status": "OK", "payload": result_body(task)}

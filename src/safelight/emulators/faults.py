@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 
-WebhookFault = Literal["lost", "late", "double", "forged", "stale", "reordered", "before_answer"]
+WebhookFault = Literal[
+    "lost",
+    "late",  # by `late_s`
+    "double",  # twice at once, the same bytes
+    "forged",  # in place of the true one: a wrong signature and a lie
+    "stale",  # in place of the true one: signed an hour ago
+    "reordered",  # after that of a later task
+    "before_answer",  # before the submit is answered
+    "payload_error",  # it went well, but the result must be fetched (fal)
+]
 SubmitFault = Literal[
     "lose_answer",  # accepted, then the connection drops
     "lose_request",  # the connection drops and nothing was accepted: the caller cannot tell the two apart

@@ -151,6 +151,22 @@ async def test_a_canceled_request_sends_a_webhook_only_if_asked_to(desk: Desk, i
     assert json.loads(inbox.bodies[0])["status"] == "ERROR"
 
 
+async def test_a_webhook_may_say_that_the_result_must_be_fetched(desk: Desk, inbox: Inbox):
+    submitted = await desk.fal_submit(inbox.url, faults={"webhook": "payload_error"})
+    await inbox.holds(1)
+    body = json.loads(inbox.bodies[0])
+    assert (body["status"], body["payload"]) == ("OK", None)
+    assert body["payload_error"]
+    assert (await desk.fal_result(submitted)).json()["images"]
+
+
+async def test_after_a_platform_retry_the_gateways_id_is_another(desk: Desk, inbox: Inbox):
+    submitted = await desk.fal_submit(inbox.url, faults={"requeue": True})
+    await inbox.holds(1)
+    body = json.loads(inbox.bodies[0])
+    assert body["request_id"] == submitted.json()["request_id"] != body["gateway_request_id"]
+
+
 # --- KIE ------------------------------------------------------------------------------------------------------------
 
 
