@@ -63,7 +63,6 @@ GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 class FalSettings:
     key: str
     queue_url: str = "https://queue.fal.run"
-    run_url: str = "https://fal.run"
     rest_url: str = "https://rest.fal.ai"
     jwks_url: str | None = None
     """Where the keys of webhooks are; None = at the rest host's well-known place."""

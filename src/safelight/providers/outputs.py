@@ -24,6 +24,8 @@ USUAL_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "video": ("videos", "video", "resultUrls", "result_urls", "output", "outputs"),
     "audio": ("audio", "audios", "audio_file", "audio_url", "resultUrls", "result_urls", "output", "outputs"),
 }
+ANY_NAME: Final = tuple(dict.fromkeys(name for names in USUAL_NAMES.values() for name in names))
+"""For a task known by its id alone, as from a webhook in place of the submit's answer."""
 HINTS: Final = ("width", "height", "file_name", "file_size", "duration")
 """What a file object may say about itself that is worth keeping."""
 
@@ -31,7 +33,7 @@ HINTS: Final = ("width", "height", "file_name", "file_size", "duration")
 def find_outputs(result: object, kind: str) -> list[Output]:
     """All media of a result in the provider's order; empty where there is none."""
     named = as_object(result)
-    for name in USUAL_NAMES.get(kind, ()):
+    for name in USUAL_NAMES.get(kind, ANY_NAME):
         found = _unique(_walk(named.get(name), DEPTH_MAX, named=True))
         if found:
             return found

@@ -31,7 +31,10 @@ A, B, C = "https://cdn.example/a", "https://cdn.example/b", "https://cdn.example
         ({"data": {"deep": [{"file": {"url": A, "content_type": "image/png"}}]}}, "image", [A]),
         ([{"url": A}], "image", [A]),
         ({"images": [{"url": A}, {"url": A}]}, "image", [A]),
+        # a task known by its id alone has no kind
         ({"images": [{"url": A}]}, "", [A]),
+        ({"resultUrls": [A]}, "", [A]),
+        ({"video": {"url": A}}, "", [A]),
     ],
 )
 def test_media_is_found_in_the_providers_order(result, kind, urls):
