@@ -59,7 +59,7 @@ GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 """A result GET may answer these for a moment after the task has succeeded (§1.6)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FalSettings:
     key: str
     queue_url: str = "https://queue.fal.run"

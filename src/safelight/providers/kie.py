@@ -61,7 +61,7 @@ TOLERANCE_S: Final = 300
 TASK_ID_MAX: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KieSettings:
     key: str
     api_url: str = "https://api.kie.ai"

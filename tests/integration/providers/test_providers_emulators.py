@@ -79,9 +79,9 @@ async def providers(emulators: Address) -> AsyncIterator[dict[str, Provider]]:
     built = build_providers(
         ProviderSettings(
             fal=FalSettings(
-                "id:secret", f"{emulators.fal_url}/queue", f"{emulators.fal_url}/run", f"{emulators.fal_url}/rest"
+                key="id:secret", queue_url=f"{emulators.fal_url}/queue", rest_url=f"{emulators.fal_url}/rest"
             ),
-            kie=KieSettings("a key", emulators.kie_url, webhook_hmac_key="hmac of ours"),
+            kie=KieSettings(key="a key", api_url=emulators.kie_url, webhook_hmac_key="hmac of ours"),
         )
     )
     yield built
@@ -324,8 +324,8 @@ async def test_a_bad_key_is_the_operators_problem_for_every_call():
     with running(EmulatorSettings(fal_keys=frozenset({"right"}), kie_keys=frozenset({"right"}))) as strict:
         built = build_providers(
             ProviderSettings(
-                fal=FalSettings("wrong", f"{strict.fal_url}/queue", rest_url=f"{strict.fal_url}/rest"),
-                kie=KieSettings("wrong", strict.kie_url),
+                fal=FalSettings(key="wrong", queue_url=f"{strict.fal_url}/queue", rest_url=f"{strict.fal_url}/rest"),
+                kie=KieSettings(key="wrong", api_url=strict.kie_url),
             )
         )
         for name in ("fal", "kie"):
