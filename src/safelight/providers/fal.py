@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -61,7 +61,7 @@ GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalSettings:
-    key: str
+    key: str = field(repr=False)
     queue_url: str = "https://queue.fal.run"
     rest_url: str = "https://rest.fal.ai"
     jwks_url: str | None = None

@@ -8,7 +8,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -63,9 +63,9 @@ TASK_ID_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KieSettings:
-    key: str
+    key: str = field(repr=False)
     api_url: str = "https://api.kie.ai"
-    webhook_hmac_key: str | None = None
+    webhook_hmac_key: str | None = field(default=None, repr=False)
     """From the account's settings. Without it callbacks are unsigned and the secret URL is their only proof."""
 
 

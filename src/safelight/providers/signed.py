@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
@@ -54,7 +54,7 @@ STORED_KEY: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9][A-Za-z0-
 
 @dataclass(frozen=True, slots=True)
 class SignedSettings:
-    secrets: Sequence[str]
+    secrets: Sequence[str] = field(repr=False)
     """`whsec_…`; several while a secret is changed. Any of them proves."""
 
 

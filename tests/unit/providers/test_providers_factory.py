@@ -98,3 +98,12 @@ def test_settings_that_make_no_sense_are_refused_at_the_start(settings):
 
 async def test_the_local_provider_can_be_switched_off():
     assert build_providers(ProviderSettings(local_workers=0))["local"].disabled is not None
+
+
+def test_printed_settings_show_no_secret():
+    settings = ProviderSettings(
+        fal=FalSettings(key="id:hush"),
+        kie=KieSettings(key="hush", webhook_hmac_key="hush"),
+        signed=SignedSettings(["hush"]),
+    )
+    assert "hush" not in repr(settings)
