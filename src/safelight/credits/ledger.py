@@ -1,8 +1,9 @@
 """The ledger's moves (C1, C2). Each is one round trip inside the caller's transaction.
 
-Lock order: wallet -> job -> change-log head. Whoever will lock jobs and then settle calls `lock_wallets` first;
-`hold`, `grant` and `refund` are the first thing their transaction does. What must always hold is kept by
-constraints and triggers in migration 0005; this file only says it nicely.
+Lock order: wallet -> job -> change-log head. Whoever will lock jobs that exist and then move credits calls
+`lock_wallets` first. A job that is being made is known to nobody: there `hold` may come last, and keeps the wallet
+locked for one round trip only. What must always hold is kept by constraints and triggers in migration 0005; this
+file only says it nicely.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from safelight.db.pool import Conn
+from safelight.db.pool import Conn, Row
 
 BATCH_MAX: Final = 1_000
 """Holds settled in one statement: more would keep a project's wallet locked for noticeably long."""
+AMOUNT_MAX: Final = 10**15
+"""Of one transfer: a few of them still add up to an integer that JSON readers hold exactly (2^53)."""
 KEY_LENGTH_MAX: Final = 255
 NOTE_LENGTH_MAX: Final = 500
 
@@ -91,6 +94,17 @@ class Wallet:
     updated_at: datetime
 
 
+def present_wallet(row: Row) -> dict[str, Any]:
+    """The API's resource of a row of `credits`, be it from the table or from the change log. Pure."""
+    return {
+        "id": str(row["id"]),
+        "project_id": str(row["project_id"]),
+        "balance": row["balance"],
+        "held": row["held"],
+        "available": row["available"],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Posted:
     """A grant, adjustment or refund. `is_new` is false where the same key had done it before."""
@@ -115,8 +129,8 @@ async def hold(conn: Conn, *, project_id: UUID, job_id: UUID, round: int, amount
     The same hold again is the same hold. Zero is fine and moves nothing. Raises InsufficientCredits (C2), or
     LedgerError `not_found` (project) or `conflict` (this round holds something else, or was settled).
     """
-    if amount < 0 or round < 1:
-        raise ValueError("a hold is not negative and rounds count from 1")
+    if not 0 <= amount <= AMOUNT_MAX or round < 1:
+        raise ValueError(f"a hold is between 0 and {AMOUNT_MAX} and rounds count from 1")
     row = await conn.fetchrow("select * from ledger_hold($1, $2, $3, $4)", project_id, job_id, round, amount)
     assert row is not None
     match row["outcome"]:
@@ -137,8 +151,8 @@ async def capture_many(conn: Conn, captures: Sequence[Capture]) -> list[Settled]
     """
     if len({capture.job_id for capture in captures}) != len(captures):
         raise ValueError("a job is captured at most once")
-    if any(capture.amount < 0 for capture in captures):
-        raise ValueError("a capture is not negative")
+    if not all(0 <= capture.amount <= AMOUNT_MAX for capture in captures):
+        raise ValueError(f"a capture is between 0 and {AMOUNT_MAX}")
     outcomes = await _settle(conn, captures, [capture.amount for capture in captures], is_strict=True)
     refused = {settled.job_id: outcome for outcome, settled in outcomes if outcome not in ("done", "nothing")}
     if refused:
@@ -177,7 +191,7 @@ async def grant(conn: Conn, project_id: UUID, amount: int, key: str, note: str, 
     Raises LedgerError `conflict` (the key stands for something else), `not_found`, `invalid_input`.
     """
     if amount < 1:
-        raise LedgerError("invalid_input", "a grant is at least 1")
+        raise LedgerError("invalid_input", f"a grant is between 1 and {AMOUNT_MAX}")
     return await _post(conn, project_id, "grant", amount, key, note, actor)
 
 
@@ -199,7 +213,7 @@ async def refund(
     Raises as `grant`; more than was charged is a `conflict`.
     """
     if amount < 1:
-        raise LedgerError("invalid_input", "a refund is at least 1")
+        raise LedgerError("invalid_input", f"a refund is between 1 and {AMOUNT_MAX}")
     return await _post(conn, project_id, "refund", amount, key, note, actor, job_id, round)
 
 
@@ -214,10 +228,14 @@ async def _post(
     job_id: UUID | None = None,
     round: int | None = None,
 ) -> Posted:
+    if abs(amount) > AMOUNT_MAX:
+        raise LedgerError("invalid_input", f"at most {AMOUNT_MAX} credits move at once")
     if not 1 <= len(key) <= KEY_LENGTH_MAX or len(note) > NOTE_LENGTH_MAX:
         raise LedgerError(
             "invalid_input", f"a key has 1 to {KEY_LENGTH_MAX} characters, a note up to {NOTE_LENGTH_MAX}"
         )
+    if not all(map(_can_be_stored, (key, note, actor))):
+        raise LedgerError("invalid_input", "key or note contains characters that cannot be stored")
     row = await conn.fetchrow(
         "select * from ledger_post($1, $2, $3, $4, $5, $6, $7, $8)",
         project_id, reason, amount, key, note, actor, job_id, round,
@@ -230,6 +248,8 @@ async def _post(
             raise InsufficientCredits(-amount, row["available"])
         case "unknown_project":
             raise LedgerError("not_found", f"there is no project {project_id}")
+        case "too_much":
+            raise LedgerError("invalid_input", "the balance would be beyond the integers that JSON holds exactly")
         case "exceeds":
             raise LedgerError("conflict", f"round {round} of job {job_id} was not charged that much")
         case _:
@@ -244,3 +264,8 @@ async def wallet(conn: Conn, project_id: UUID) -> Wallet:
     if row is None:
         raise LedgerError("not_found", f"there is no project {project_id}")
     return Wallet(**dict(row))
+
+
+def _can_be_stored(value: str) -> bool:
+    # PostgreSQL has no NUL in text, and UTF-8 has no lone surrogates.
+    return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)

@@ -1,8 +1,8 @@
 """Where results go: into shots, in order, and onto canvas nodes (J9, U4).
 
-Lock order within the room, before anything visible is written (that takes the change log's head): the project
-(where shots are ordered), shots, generations, nodes, each in id order. Whoever places under one shot holds that
-shot, so that two windows that drop pictures on the same spot get two positions.
+Lock order within the room: the project (where shots are ordered), shots, generations, nodes, each in id order;
+the change log's head comes last, at the commit. Whoever places under one shot holds that shot, so that two windows
+that drop pictures on the same spot get two positions.
 """
 
 from __future__ import annotations
@@ -48,11 +48,7 @@ async def check_target(conn: Conn, project_id: UUID, target: Mapping[str, Any]) 
 
 
 async def lock_targets(conn: Conn, targets: Sequence[Mapping[str, Any] | None]) -> None:
-    """Lock the shots and nodes that results will go to, before the first visible write of a settle.
-
-    Without it a user who drags the node at that moment and the settle could wait for each other (the one for the
-    log's head, the other for the node) until the database breaks the tie.
-    """
+    """Lock the shots and nodes that results will go to, each kind in id order. Those that are gone are no error."""
     present = [target for target in targets if target]
     shots = [found for target in present if (found := _target_id(target, "shot_id"))]
     nodes = [found for target in present if (found := _target_id(target, "node_id"))]

@@ -168,7 +168,7 @@ async def delete_shot(tx: Transaction, project_id: UUID, shot_id: UUID) -> None:
         "select 1 from shots where id = $1 and project_id = $2 for update", shot_id, project_id
     ):
         raise not_found("shot", shot_id)
-    # The cascade writes their `shots`: lock them before the log's head (placing.py).
+    # The cascade writes their `shots`: lock them in the room's order (placing.py).
     await tx.conn.execute(
         "select 1 from generations where id in (select generation_id from shot_generations where shot_id = $1)"
         " order by id for no key update",

@@ -216,24 +216,54 @@ async def delete_a_hold(b: Books) -> None:
 
 
 ATTACKS = [
-    overdraw, capture_twice, capture_a_second_round_of_a_paid_job, capture_what_was_released, release_what_was_captured,
-    release_twice, capture_more_than_the_hold, capture_a_part_and_forget_the_rest, capture_without_a_hold,
-    capture_a_round_that_has_no_hold, capture_from_another_project, release_without_a_hold, hold_twice_in_a_round,
-    hold_a_second_round_while_the_first_is_open, grant_the_same_key_again, grant_without_a_key, grant_nothing,
-    grant_a_negative_amount, grant_beyond_all_measure, grant_until_the_balance_is_no_exact_json_integer,
-    grant_to_no_project, grant_out_of_revenue, charge_without_a_job, take_from_the_hold_by_adjusting,
-    refund_more_than_was_charged, refund_a_job_that_was_not_charged, invent_a_reason, edit_a_transfer,
-    delete_a_transfer, truncate_the_transfers, truncate_the_accounts, write_an_account, open_another_account,
-    delete_an_account, write_the_wallet, delete_the_wallet, truncate_the_wallets, write_a_hold, delete_a_hold,
-]  # fmt: skip
+    (overdraw, "ledger_accounts_never_below_zero"),
+    (capture_twice, "ledger_one_capture_per_job"),
+    (capture_a_second_round_of_a_paid_job, "ledger_one_capture_per_job"),
+    (capture_what_was_released, "ledger_holds_settled_whole"),
+    (release_what_was_captured, "ledger_holds_settled_whole"),
+    (release_twice, "ledger_once_per_round"),
+    (capture_more_than_the_hold, "ledger_holds_settled_whole"),
+    (capture_a_part_and_forget_the_rest, "ledger_holds_settled_whole"),
+    (capture_without_a_hold, "has no hold"),
+    (capture_a_round_that_has_no_hold, "has no hold"),
+    (capture_from_another_project, "has no hold"),
+    (release_without_a_hold, "has no hold"),
+    (hold_twice_in_a_round, "ledger_once_per_round"),
+    (hold_a_second_round_while_the_first_is_open, "ledger_one_open_hold_per_job"),
+    (grant_the_same_key_again, "ledger_once_per_key"),
+    (grant_without_a_key, "ledger_transfers_keyed"),
+    (grant_nothing, "ledger_transfers_amount"),
+    (grant_a_negative_amount, "ledger_transfers_amount"),
+    (grant_beyond_all_measure, "ledger_transfers_amount"),
+    (grant_until_the_balance_is_no_exact_json_integer, "credits_balance_check"),
+    (grant_to_no_project, "ledger_transfers_project_id_fkey"),
+    (grant_out_of_revenue, "ledger_transfers_way"),
+    (charge_without_a_job, "ledger_transfers_job"),
+    (take_from_the_hold_by_adjusting, "ledger_transfers_way"),
+    (refund_more_than_was_charged, "ledger_holds_refund"),
+    (refund_a_job_that_was_not_charged, "ledger_holds_refund"),
+    (invent_a_reason, "ledger_transfers_job"),
+    (edit_a_transfer, "append-only"),
+    (delete_a_transfer, "append-only"),
+    (truncate_the_transfers, "append-only"),
+    (truncate_the_accounts, "append-only"),
+    (write_an_account, "append-only"),
+    (open_another_account, "append-only"),
+    (delete_an_account, "append-only"),
+    (write_the_wallet, "append-only"),
+    (delete_the_wallet, "append-only"),
+    (truncate_the_wallets, "change log"),
+    (write_a_hold, "append-only"),
+    (delete_a_hold, "append-only"),
+]
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-async def test_the_database_refuses_a_hand_that_would(db: Database, attack):
+@pytest.mark.parametrize("attack, reason", [pytest.param(*each, id=each[0].__name__) for each in ATTACKS])
+async def test_the_database_refuses_a_hand_that_would(db: Database, attack, reason: str):
     async with db.connection() as conn:
         books = await books_of(conn)
         before = await books.state()
-        with pytest.raises((asyncpg.IntegrityConstraintViolationError, asyncpg.FeatureNotSupportedError)):
+        with pytest.raises((asyncpg.IntegrityConstraintViolationError, asyncpg.FeatureNotSupportedError), match=reason):
             async with conn.transaction():
                 await attack(books)
         assert await books.state() == before

@@ -138,6 +138,32 @@ async def test_a_grant_is_given_once_per_key_and_is_in_the_audit_log(db: Databas
         ]
 
 
+@pytest.mark.parametrize(
+    "amount, key, note",
+    [(0, "k", ""), (-1, "k", ""), (10**15 + 1, "k", ""), (2**64, "k", ""), (1, "", ""), (1, "x" * 256, ""),
+     (1, "k", "x" * 501), (1, "nul\0", ""), (1, "k", "\ud800")],
+)  # fmt: skip
+async def test_a_grant_that_cannot_be_is_refused_in_words(db: Database, amount: int, key: str, note: str):
+    async with db.connection() as conn:
+        project = await new_project(conn, 7)
+        with pytest.raises(LedgerError) as refused:
+            await ledger.grant(conn, project, amount, key=key, note=note, actor="ada")
+        assert refused.value.code == "invalid_input"
+        assert await amounts(conn, project) == (7, 0, 7)
+
+
+async def test_a_balance_stays_within_what_every_json_reader_holds_exactly(db: Database):
+    async with db.connection() as conn:
+        project = await new_project(conn)
+        for number in range(9):
+            await ledger.grant(conn, project, 10**15, key=str(number), note="", actor="ada")
+        with pytest.raises(LedgerError) as refused:
+            await ledger.grant(conn, project, 10**15, key="one too many", note="", actor="ada")
+        assert refused.value.code == "invalid_input"
+        await ledger.grant(conn, project, 2**53 - 1 - 9 * 10**15, key="the very last", note="", actor="ada")
+        assert (await ledger.wallet(conn, project)).balance == 2**53 - 1
+
+
 async def test_an_adjustment_corrects_both_ways_but_never_below_what_is_available(db: Database):
     async with db.connection() as conn:
         project = await new_project(conn, 100)
@@ -223,6 +249,9 @@ async def test_every_move_of_the_wallet_is_in_the_change_log(db: Database):
             "select op, row from changes where project_id = $1 and tbl = 'credits' order by seq", project
         )
         seen = [(row["op"], row["row"]["balance"], row["row"]["held"], row["row"]["available"]) for row in rows]
+        assert ledger.present_wallet(rows[-1]["row"]) == {
+            "id": str(project), "project_id": str(project), "balance": 60, "held": 0, "available": 60,
+        }  # fmt: skip
         assert seen == [("insert", 0, 0, 0), ("update", 100, 0, 100), ("update", 100, 60, 40), ("update", 60, 0, 60)]
 
 

@@ -100,24 +100,26 @@ begin
     insert into ledger_holds (job_id, round, project_id, amount)
     select job_id, round, project_id, amount from new_transfers where reason = 'hold';
 
-    with moved as (
-        select job_id, round, project_id,
-            coalesce(sum(amount) filter (where reason = 'capture'), 0)::bigint as captured,
-            coalesce(sum(amount) filter (where reason = 'release'), 0)::bigint as released,
-            coalesce(sum(amount) filter (where reason = 'refund'), 0)::bigint as refunded
-        from new_transfers where reason in ('capture', 'release', 'refund')
-        group by job_id, round, project_id
-    ), applied as (
-        update ledger_holds h
-        set captured = h.captured + m.captured, released = h.released + m.released, refunded = h.refunded + m.refunded
-        from moved m
-        where h.job_id = m.job_id and h.round = m.round and h.project_id = m.project_id
-        returning 1
-    )
-    select (select count(*) from moved) - (select count(*) from applied) into orphans;
-    if orphans > 0 then
-        raise exception 'a capture, release or refund has no hold' using errcode = 'foreign_key_violation',
-            hint = 'Each must name the project, job and round of a hold.';
+    if exists (select 1 from new_transfers where reason in ('capture', 'release', 'refund')) then
+        with moved as (
+            select job_id, round, project_id,
+                coalesce(sum(amount) filter (where reason = 'capture'), 0)::bigint as captured,
+                coalesce(sum(amount) filter (where reason = 'release'), 0)::bigint as released,
+                coalesce(sum(amount) filter (where reason = 'refund'), 0)::bigint as refunded
+            from new_transfers where reason in ('capture', 'release', 'refund')
+            group by job_id, round, project_id
+        ), applied as (
+            update ledger_holds h
+            set captured = h.captured + m.captured, released = h.released + m.released, refunded = h.refunded + m.refunded
+            from moved m
+            where h.job_id = m.job_id and h.round = m.round and h.project_id = m.project_id
+            returning 1
+        )
+        select (select count(*) from moved) - (select count(*) from applied) into orphans;
+        if orphans > 0 then
+            raise exception 'a capture, release or refund has no hold' using errcode = 'foreign_key_violation',
+                hint = 'Each must name the project, job and round of a hold.';
+        end if;
     end if;
 
     with moves as (
@@ -282,6 +284,10 @@ begin
     end if;
     if p_amount < 0 and available < -p_amount then
         outcome := 'insufficient';
+        return;
+    end if;
+    if p_amount > 0 and (select c.balance from credits c where c.id = p_project) > 9007199254740991 - p_amount then
+        outcome := 'too_much';
         return;
     end if;
     if p_reason = 'refund' and not exists (
