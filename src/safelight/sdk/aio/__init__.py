@@ -1,0 +1,1 @@
+"""The async client. `blocking` is made from this folder."""
