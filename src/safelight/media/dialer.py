@@ -31,11 +31,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     TLS is not touched: httpcore takes the server name for SNI and the certificate from the URL.
     """
 
-    def __init__(self, allow_hosts: frozenset[str], resolver: Resolver) -> None:
+    def __init__(
+        self, allow_hosts: frozenset[str], resolver: Resolver, inner: httpcore.AsyncNetworkBackend | None = None
+    ) -> None:
         self._allow_hosts = allow_hosts
         self._resolver = resolver
         # httpcore's stub hides the class behind a conditional import.
-        self._inner = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
+        self._inner = inner or cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,

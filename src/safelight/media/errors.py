@@ -22,6 +22,7 @@ __all__ = [
     "UploadMissing",
     "UploadNotMedia",
     "UploadOffsetMismatch",
+    "UploadStalled",
     "UploadTooLarge",
     "UploadTooMany",
     "WrongType",
@@ -162,6 +163,14 @@ class UploadInUse(UploadError):
     code = "upload_in_use"
     default_retryable = True
     status = 409
+
+
+class UploadStalled(UploadError):
+    """The client stopped sending in the middle; what came before is kept."""
+
+    code = "upload_stalled"
+    default_retryable = True
+    status = 408
 
 
 class UploadOffsetMismatch(UploadError):

@@ -94,7 +94,7 @@ class Store:
         check_key(key)
         # Only buckets keep a type; ours is in the key, so that both are alike.
         attributes = None if self._folder else {"Content-Type": mime}
-        with _translated("write"):
+        with _translated("write", missing_is_trouble=True):
             await obstore.put_async(
                 self._inner,
                 key,
@@ -189,10 +189,12 @@ def open_store(url: str, **options: Any) -> Store:
 
 
 @contextmanager
-def _translated(what: str) -> Generator[None]:
+def _translated(what: str, *, missing_is_trouble: bool = False) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if missing_is_trouble:  # no bucket, or the local file is gone
+            raise StorageUnavailable(f"The storage could not {what}: {str(error)[:300]}") from error
         raise ObjectMissing("There is no such file.") from error
     except (BaseError, OSError) as error:
         raise StorageUnavailable(f"The storage could not {what}: {str(error)[:300]}") from error
