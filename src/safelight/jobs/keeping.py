@@ -133,15 +133,22 @@ async def _not_stored(parts: Parts, job: Row, error: MediaError | None) -> None:
 async def _renew_addresses(parts: Parts, job: Row) -> bool:
     """Ask the provider once more: some give a fresh address for the same result (providers.md §7.4)."""
     ref = attempts.task_ref(job)
-    if ref is None:
+    if ref is None or job["outputs"] is None:
         return False
+    provider = parts.providers[job["provider"]]
     try:
         async with asyncio.timeout(parts.policy.inspect_timeout_s):
-            seen = await parts.providers[job["provider"]].inspect(ref)
+            renewed: list[dict[str, object]] = []
+            for output in job["outputs"]:
+                url = await provider.renew_url(ref, output["url"]) if output["url"] else None
+                renewed.append({**output, "url": url} if url else output)
+            if renewed == job["outputs"]:
+                seen = await provider.inspect(ref)
+                if not isinstance(seen, Succeeded) or not seen.outputs or attempts.has_bytes_in_hand(seen):
+                    return False
+                renewed = attempts.outputs_to_json(seen)
     except (ProviderError, TimeoutError):
         return True
-    if not isinstance(seen, Succeeded) or not seen.outputs or attempts.has_bytes_in_hand(seen):
-        return False
     async with parts.db.connection() as conn:
-        await attempts.keep_outputs(conn, job["id"], job["attempt"], attempts.outputs_to_json(seen), seen.cost)
+        await attempts.keep_outputs(conn, job["id"], job["attempt"], renewed, None)
     return True

@@ -85,7 +85,7 @@ class Looking:
             now=now,
             looks=job["looks"] + 1,
             expected_duration_s=self._parts.durations.expected_s(job["provider"], job["endpoint"], prior_s),
-            has_webhook=able.webhooks,
+            has_webhook=able.webhooks and self._parts.is_reachable,
             result_lifetime_s=able.result_lifetime_s,
         )
 

@@ -37,3 +37,5 @@ class Parts:
     allow_emulator: bool = False
     freed: Callable[[str], None] = field(default=lambda _provider: None)
     """A place at this provider became free: somebody may be waiting for it."""
+    is_reachable: bool = False
+    """Providers can reach us with webhooks."""

@@ -11,6 +11,7 @@ from uuid import UUID
 from safelight.db.pool import Conn, Row
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.schedule import eta_s
+from safelight.library.page import instant
 
 PAGE_MAX: Final = 200
 
@@ -84,8 +85,8 @@ def present_job(
     """A job as the API shows it. Works for a table's row and for one joined with its progress. Pure."""
     stage = Stage(row["stage"])
     return {
-        "id": row["id"],
-        "project_id": row["project_id"],
+        "id": str(row["id"]),
+        "project_id": str(row["project_id"]),
         "status": row["status"],
         "stage": stage.value,
         "model": row["model"],
@@ -102,12 +103,12 @@ def present_job(
         "progress": _progress(row, stage, durations, prior_s, now),
         "credits": {"quoted": row["quoted"], "charged": row["charged"]},
         "error": row["error"],
-        "generations": row["generations"],
-        "created_at": row["created_at"],
-        "submitted_at": row["submitted_at"],
-        "completed_at": row["completed_at"],
-        "deadline_at": row["deadline_at"],
-        "cancel_requested_at": row["cancel_requested_at"],
+        "generations": [str(each) for each in row["generations"]],
+        "created_at": instant(row["created_at"]),
+        "submitted_at": instant(row["submitted_at"]),
+        "completed_at": instant(row["completed_at"]),
+        "deadline_at": instant(row["deadline_at"]),
+        "cancel_requested_at": instant(row["cancel_requested_at"]),
         "tags": row["tags"],
         "metadata": row["metadata"],
     }
@@ -119,7 +120,7 @@ _NO_PROGRESS: Final[Mapping[str, Any]] = {"percent": None, "queue_position": Non
 def _progress(
     row: Mapping[str, Any], stage: Stage, durations: Sequence[float], prior_s: float | None, now: datetime | None
 ) -> dict[str, Any]:
-    if "percent" not in row:
+    if "percent" not in row.keys():  # noqa: SIM118 -- an asyncpg Record: `in` looks at its values
         return dict(_NO_PROGRESS)
     waiting_s = None
     if now is not None and stage in (Stage.SUBMITTED, Stage.RUNNING, Stage.SUBMITTING):

@@ -178,7 +178,7 @@ class Sending:
             now=now,
             looks=0,
             expected_duration_s=self._expected_s(job, provider),
-            has_webhook=provider.capabilities.webhooks,
+            has_webhook=provider.capabilities.webhooks and parts.is_reachable,
             result_lifetime_s=provider.capabilities.result_lifetime_s,
         )
 

@@ -177,8 +177,6 @@ class JobService:
             )
             if not fresh:
                 raise _CameBefore
-        # Lock order: wallet -> job -> head.
-        await ledger.hold(conn, project_id=project_id, job_id=job_id, round=1, amount=whole.quoted)
         job = await conn.fetchrow(
             """
             insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables,
@@ -211,6 +209,8 @@ class JobService:
             raise _CameBefore
         await _begin_work(conn, job)
         await trace.write(conn, [trace.Step(job_id, 0, "submitted")])
+        # Last, because nobody can wait for a job that is not there yet, and many wait for the wallet.
+        await ledger.hold(conn, project_id=project_id, job_id=job_id, round=1, amount=whole.quoted)
         tx.touch(project_id)
         return Submitted(job, await tx.head(project_id), is_new=True)
 

@@ -26,7 +26,9 @@ create table generations (
 create index generations_newest on generations (project_id, created_at desc, id desc) where deleted_at is null;
 create index generations_starred on generations (project_id, created_at desc, id desc) where starred and deleted_at is null;
 create index generations_shots on generations using gin (shots jsonb_path_ops);
-create index generations_search on generations using gin (to_tsvector('simple', coalesce(prompt, '') || ' ' || model));
+-- Slashes and dots apart, or PostgreSQL reads google/nano-banana as one path and finds no part of it.
+create index generations_search on generations using gin (
+    to_tsvector('simple', translate(coalesce(prompt, '') || ' ' || model, '/-_.:@', '      ')));
 select track_changes('generations'::regclass, old_columns => array['starred', 'shots', 'deleted_at']);
 
 create table shots (

@@ -1,0 +1,226 @@
+"""The HTTP application: routes, problems, headers, and the studio's files."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from safelight import __version__
+from safelight.api import (
+    canvas,
+    changes,
+    credits,
+    hooks,
+    jobs,
+    library,
+    ops,
+    problem,
+    session,
+    shots,
+    templates,
+    uploads,
+)
+from safelight.api.context import SEQ_HEADER, Context
+
+JSON_BODY_MAX: Final = 16 * 1024 * 1024
+"""A start image as a data URL in the input (10 MB as base64) and some room. Uploads have their own limit."""
+SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+PAGE_POLICY: Final = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+NO_STUDIO: Final = b"The studio is not built. Run `make demo`, or `npm run build` in js/.\n"
+
+
+def create_app(
+    context: Context,
+    *,
+    media: BaseRoute,
+    studio: Path,
+    cors_origins: Sequence[str] = (),
+    extra: Sequence[BaseRoute] = (),
+) -> ASGIApp:
+    """The whole HTTP side. `media` serves stored files; `extra` are routes of other rooms (realtime)."""
+    app = FastAPI(
+        title="Safelight",
+        version=__version__,
+        description="Jobs for outside image and video models: every result appears in every open window, is stored "
+        "for good, and is paid for exactly once.",
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.context = context
+    problem.install(app)
+    for router in (
+        jobs.router, library.router, shots.router, canvas.router, templates.router, uploads.router, credits.router,
+        changes.router, session.router, ops.router,
+    ):  # fmt: skip
+        app.include_router(router)
+    app.router.routes.extend([hooks.hook_route(), media, *extra])
+    _serve_studio(app, studio)
+    _describe(app)
+    whole: ASGIApp = _Headers(_BodyLimit(app))
+    if cors_origins:
+        whole = CORSMiddleware(
+            whole,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "safelight-client", "last-event-id",
+                           "apikey", "upload-offset", "content-range"],
+            expose_headers=[SEQ_HEADER, "Location", "Retry-After"],
+            max_age=600,
+        )  # fmt: skip
+    return whole
+
+
+def _serve_studio(app: FastAPI, studio: Path) -> None:
+    index = studio / "index.html"
+
+    async def page(request: Request) -> Response:
+        redirect = await session.open_studio(request)
+        if redirect is not None:
+            return redirect
+        if not index.is_file():
+            return Response(NO_STUDIO, 503, {"Retry-After": "10"}, "text/plain")
+        return FileResponse(index, headers={"Cache-Control": "no-store", "Content-Security-Policy": PAGE_POLICY})
+
+    app.router.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
+    if (studio / "assets").is_dir():
+        app.mount("/assets", _Immutable(directory=studio / "assets"))
+    for name in ("favicon.svg", "favicon.ico", "manifest.webmanifest"):
+        if (studio / name).is_file():
+            path = studio / name
+            app.router.add_route(f"/{name}", _file(path), methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(_: Request) -> Response:
+        return FileResponse(path, headers={"Cache-Control": "max-age=86400"})
+
+    return serve
+
+
+class _Immutable(StaticFiles):
+    """Built files carry a hash in their name: they never change."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def _describe(app: FastAPI) -> None:
+    """OpenAPI with our problem document in place of FastAPI's own error shape."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            components = schema.setdefault("components", {})
+            schemas = components.setdefault("schemas", {})
+            shape = problem.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(shape.pop("$defs", {}))
+            schemas["Problem"] = shape
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (`sk_…`) or a user's JWT"}
+            }
+            schema["security"] = [{"bearer": []}]
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    _use_problems(operation)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi
+
+
+def _use_problems(operation: MutableMapping[str, Any]) -> None:
+    for status, described in operation["responses"].items():
+        if status == "422" and "application/json" in described.get("content", {}):
+            described.clear()
+            described.update(problem.documented("invalid_input")[422])
+
+
+class _Headers:
+    """Headers that every answer carries (O4)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(pair for pair in SECURITY_HEADERS if pair[0] not in present),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _BodyLimit:
+    """No body beyond the limit is taken in (O4). Uploads and webhooks stream and count for themselves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or _streams(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        taken = 0
+        has_begun = False
+
+        async def counting() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > JSON_BODY_MAX:
+                raise _TooLarge
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        try:
+            if declared.isdigit() and int(declared) > JSON_BODY_MAX:
+                raise _TooLarge
+            await self._app(scope, counting, sending)
+        except _TooLarge:
+            if has_begun:
+                raise
+            said = f"A body has at most {JSON_BODY_MAX} bytes; send files as uploads."
+            await problem.problem(scope["path"], "too_large", said)(scope, receive, send)
+
+
+def _streams(path: str) -> bool:
+    return path.startswith("/hooks/") or (path.startswith("/v1/uploads/") and path.endswith("/content"))

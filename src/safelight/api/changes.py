@@ -1,0 +1,160 @@
+"""The change feed over HTTP, and what every client is told (api.md, Changes)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response, StreamingResponse
+
+from safelight.api import resources
+from safelight.api.context import Ctx, Who, answer
+from safelight.api.jobs import _allowed_job as allowed_job  # pyright: ignore[reportPrivateUsage]
+from safelight.api.jobs import shown
+from safelight.api.problem import documented
+from safelight.jobs import reads
+from safelight.jobs.lifecycle import TERMINAL, Stage
+from safelight.realtime import sse
+
+router = APIRouter(tags=["changes"])
+
+PROBLEMS: Final = documented("unauthorized", "forbidden", "not_found", "must_refetch", "invalid_input", "rate_limited")
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Events until the client or the server ends it"}
+}
+
+
+class Beacon(BaseModel):
+    """What a browser reports (D2). Numbers are milliseconds from commit to paint."""
+
+    model_config = ConfigDict(extra="forbid")
+    transport: Annotated[str, Field(max_length=20)]
+    visible_ms: Annotated[list[Annotated[float, Field(ge=0, le=86_400_000)]], Field(max_length=200)] = Field(
+        default_factory=list
+    )
+
+
+@router.get(
+    "/v1/projects/{project}/changes", response_model=resources.Changes, responses=PROBLEMS, summary="Poll changes"
+)
+async def poll(
+    project: UUID,
+    request: Request,
+    ctx: Ctx,
+    who: Who,
+    epoch: UUID | None = None,
+    after: Annotated[int, Query(ge=0, le=sse.SEQ_MAX)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    wait: Annotated[float, Query(ge=0, le=25, allow_inf_nan=False)] = 0,
+) -> Response:
+    """Entries after the cursor, in order, without a hole; waits up to `wait` seconds if there is none (S2)."""
+    await ctx.gate.allow(who, project, "read")
+    body = await sse.poll(ctx.feed, project, sse.Cursor(epoch, after), limit=limit, wait_s=wait)
+    ctx.metrics.changes_delivered("poll", body.count(b'"seq":'))
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+@router.get(
+    "/v1/projects/{project}/changes/stream",
+    response_class=StreamingResponse,
+    responses={**PROBLEMS, **_STREAM},
+    summary="Follow changes (SSE)",
+)
+async def stream(
+    project: UUID,
+    ctx: Ctx,
+    who: Who,
+    epoch: UUID | None = None,
+    after: Annotated[int | None, Query(ge=0, le=sse.SEQ_MAX)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """Events `change` (id `{epoch}:{seq}`), `head` as the beat, `progress`; goes on from `Last-Event-ID`."""
+    await ctx.gate.allow(who, project, "read")
+    cursor = sse.Cursor(epoch, after)
+    if last_event_id:
+        cursor = sse.cursor_of({}, last_event_id)
+    return await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000)
+
+
+@router.get(
+    "/v1/jobs/{job}/events",
+    response_class=StreamingResponse,
+    responses={**PROBLEMS, **_STREAM},
+    summary="Follow a job (SSE)",
+)
+async def follow_job(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
+    """Events `job` (the job), `progress`, `log`, and `end` with the job when it is terminal. Ends after it."""
+    row = await allowed_job(ctx, who, job, "read")
+    await ctx.feed.head(row["project_id"])
+    return StreamingResponse(
+        _job_events(ctx, job, row["project_id"]), media_type="text/event-stream", headers=sse.HEADERS
+    )
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+LOOK_S: Final = 1.0
+"""Between two looks at the stored progress; changes of the job come at once through the feed."""
+FOLLOW_S: Final = 25 * 60.0
+
+
+async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[bytes]:
+    yield b"retry: 2000\n: safelight\n\n"
+    seen: tuple[Any, ...] | None = None
+    progressed: Any = None
+    lines_sent = 0
+    ends_at = asyncio.get_running_loop().time() + FOLLOW_S
+    while asyncio.get_running_loop().time() < ends_at and not ctx.feed.draining:
+        async with ctx.db.connection() as conn:
+            row = await reads.job(conn, job)
+        if row is None:
+            return
+        state = (row["stage"], row["attempt"])
+        body = shown(ctx, row)
+        if Stage(row["stage"]) in TERMINAL:
+            yield b"event: end\ndata: %s\n\n" % _encode(body)
+            return
+        if state != seen:
+            seen = state
+            yield b"event: job\ndata: %s\n\n" % _encode(body)
+        if body["progress"] != progressed:
+            progressed = body["progress"]
+            yield b"event: progress\ndata: %s\n\n" % _encode({"job_id": body["id"], **body["progress"]})
+        lines = row["logs"] or []
+        for line in lines[lines_sent:]:
+            yield b"event: log\ndata: %s\n\n" % _encode({"message": line})
+        lines_sent = len(lines) if len(lines) >= lines_sent else 0
+        head = await ctx.feed.head(project)
+        await ctx.feed.read(project, epoch=None, after=head.head, wait_s=LOOK_S)
+
+
+@router.get("/v1/client-config", responses=documented("unauthorized"), summary="Read the client's settings")
+async def client_config(request: Request, ctx: Ctx, who: Who) -> Response:
+    """Kill switch and intervals (S8); also for publishable keys."""
+    ctx.gate.allow_config(who)
+    async with ctx.db.connection() as conn:
+        rows = await conn.fetch("select name, value from flags")
+    flags = {row["name"]: row["value"] for row in rows}
+    scheme = "wss" if request.url.scheme == "https" else "ws"
+    return answer(
+        {
+            "realtime_enabled": flags.get("REALTIME_ENABLED", True),
+            "legacy_listeners_enabled": flags.get("LEGACY_LISTENERS_ENABLED", False),
+            "deadmode_force_polling_ms": flags.get("DEADMODE_FORCE_POLLING_MS"),
+            "polling": dict(ctx.config.polling),
+            "realtime_url": f"{scheme}://{request.url.netloc}/realtime/v1",
+            "heartbeat_ms": ctx.config.heartbeat_ms,
+            "invalidation": {"flush_ms": 500, "delete_flush_ms": 2000},
+        }
+    )
+
+
+@router.post("/v1/telemetry", status_code=204, responses=documented("unauthorized", "invalid_input"), summary="Report")
+async def telemetry(body: Beacon, ctx: Ctx, who: Who) -> Response:
+    """Time from commit to paint, as browsers saw it (D2)."""
+    ctx.metrics.visible(body.transport, body.visible_ms)
+    return Response(status_code=204)

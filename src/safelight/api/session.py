@@ -1,0 +1,209 @@
+"""Who is here and what they may open: the studio's session, projects, models, keys, members, flags."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import RedirectResponse, Response
+
+from safelight.access import keys, projects
+from safelight.access.errors import NotFound
+from safelight.access.principal import Role
+from safelight.api import resources
+from safelight.api.context import COOKIE, Context, Ctx, Who, answer
+from safelight.api.problem import documented
+from safelight.library.page import ById, decode, encode
+from safelight.providers.registry import public_model
+
+log: Final = structlog.get_logger("api")
+
+router = APIRouter(tags=["access"])
+PROBLEMS: Final = documented("unauthorized", "forbidden", "not_found", "conflict", "invalid_input", "rate_limited")
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+FLAG_NAMES: Final = ("REALTIME_ENABLED", "LEGACY_LISTENERS_ENABLED", "DEADMODE_FORCE_POLLING_MS")
+
+
+class ProjectBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+
+
+class KeyBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["secret", "publishable"] = "secret"
+    name: Annotated[str, Field(max_length=200)] = ""
+
+
+class MemberBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["viewer", "editor", "owner"]
+
+
+class FlagsBody(BaseModel):
+    """S8. Null puts a flag back to its default."""
+
+    model_config = ConfigDict(extra="forbid")
+    REALTIME_ENABLED: bool | None = None
+    LEGACY_LISTENERS_ENABLED: bool | None = None
+    DEADMODE_FORCE_POLLING_MS: Annotated[int, Field(ge=500, le=600_000)] | None = None
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return {"id": row["id"], "name": row["name"], "created_at": row["created_at"]}
+
+
+@router.get("/v1/session", response_model=resources.Session, responses=PROBLEMS, summary="Who am I")
+async def session(ctx: Ctx, who: Who) -> Response:
+    """The user and the projects they may open; the first is where a page begins."""
+    found = await projects.list_projects(ctx.db, who, limit=100, after=None)
+    listed = [{"id": row["id"], "name": row["name"]} for row in found]
+    first = who.project_id or (found[0]["id"] if found else None)
+    role = await ctx.gate.project_role(who, first) if first else None
+    user = {"id": who.user_id, "name": who.user_id or who.actor, "role": role.name.lower() if role else None}
+    return answer({"project_id": first, "projects": listed, "user": user})
+
+
+@router.get("/v1/models", response_model=resources.Models, responses=PROBLEMS, summary="List models")
+async def models(ctx: Ctx, who: Who) -> Response:
+    """What can be asked of this installation: `enabled` is false where the provider's key is missing."""
+    items: list[dict[str, Any]] = []
+    for model in ctx.models:
+        usable = any(route.provider in ctx.enabled for route in model.routes)
+        learnt_s = ctx.durations.expected_s(model.provider, model.routes[0].endpoint, model.eta_s)
+        items.append({**public_model(model), "enabled": usable, "eta_s": round(learnt_s, 1)})
+    return answer({"items": items, "next_cursor": None})
+
+
+@router.get("/v1/projects", response_model=resources.ProjectPage, responses=PROBLEMS, summary="List projects")
+async def list_projects(
+    ctx: Ctx,
+    who: Who,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    after = decode(cursor, ById)
+    rows = await projects.list_projects(ctx.db, who, limit=limit + 1, after=after.id if after else None)
+    more = encode(ById(rows[limit - 1]["id"])) if len(rows) > limit else None
+    return answer({"items": [_shown(row) for row in rows[:limit]], "next_cursor": more})
+
+
+@router.post(
+    "/v1/projects", status_code=201, response_model=resources.Project, responses=PROBLEMS, summary="Create a project"
+)
+async def create_project(body: ProjectBody, ctx: Ctx, who: Who) -> Response:
+    """With an installation's key, or as a person, who then owns it."""
+    ctx.gate.allow_create(who)
+    row = await ctx.db.run(lambda tx: projects.create_project(tx, who, body.name))
+    return answer(_shown(row), 201)
+
+
+@router.get("/v1/projects/{project}", response_model=resources.Project, responses=PROBLEMS, summary="Read a project")
+async def read_project(project: UUID, ctx: Ctx, who: Who) -> Response:
+    await ctx.gate.allow(who, project, "read")
+    async with ctx.db.connection() as conn:
+        row = await conn.fetchrow("select * from projects where id = $1", project)
+    if row is None:
+        raise NotFound("There is no such project.")
+    return answer(_shown(row))
+
+
+@router.get("/v1/projects/{project}/keys", response_model=resources.Items, responses=PROBLEMS, summary="List keys")
+async def list_keys(project: UUID, ctx: Ctx, who: Who) -> Response:
+    """Never the secrets: they are shown once, when they are made."""
+    await ctx.gate.allow(who, project, "manage")
+    async with ctx.db.connection() as conn:
+        return answer({"items": await keys.list_keys(conn, project), "next_cursor": None})
+
+
+@router.post(
+    "/v1/projects/{project}/keys",
+    status_code=201,
+    response_model=resources.Key,
+    responses=PROBLEMS,
+    summary="Create a key",
+)
+async def create_key(project: UUID, body: KeyBody, ctx: Ctx, who: Who) -> Response:
+    """`key` is shown only in this answer."""
+    await ctx.gate.allow(who, project, "manage")
+    identity, plaintext = await ctx.db.run(
+        lambda tx: keys.create_key(tx, project_id=project, kind=body.kind, name=body.name, actor=who.actor)
+    )
+    return answer({"id": identity, "kind": body.kind, "name": body.name, "key": plaintext}, 201)
+
+
+@router.delete("/v1/projects/{project}/keys/{identity}", status_code=204, responses=PROBLEMS, summary="Revoke a key")
+async def revoke_key(project: UUID, identity: UUID, ctx: Ctx, who: Who) -> Response:
+    await ctx.gate.allow(who, project, "manage")
+    await ctx.db.run(lambda tx: keys.revoke_key(tx, identity, project_id=project, actor=who.actor))
+    return Response(status_code=204)
+
+
+@router.get(
+    "/v1/projects/{project}/members", response_model=resources.Items, responses=PROBLEMS, summary="List members"
+)
+async def list_members(project: UUID, ctx: Ctx, who: Who) -> Response:
+    await ctx.gate.allow(who, project, "read")
+    async with ctx.db.connection() as conn:
+        return answer({"items": await projects.list_members(conn, project), "next_cursor": None})
+
+
+@router.put("/v1/projects/{project}/members/{user}", status_code=204, responses=PROBLEMS, summary="Set a member's role")
+async def put_member(project: UUID, user: str, body: MemberBody, ctx: Ctx, who: Who) -> Response:
+    await ctx.gate.allow(who, project, "manage")
+    await ctx.db.run(lambda tx: projects.set_member(tx, who, project, user, Role[body.role.upper()]))
+    return Response(status_code=204)
+
+
+@router.delete("/v1/projects/{project}/members/{user}", status_code=204, responses=PROBLEMS, summary="Remove a member")
+async def remove_member(project: UUID, user: str, ctx: Ctx, who: Who) -> Response:
+    await ctx.gate.allow(who, project, "manage")
+    await ctx.db.run(lambda tx: projects.remove_member(tx, who, project, user))
+    return Response(status_code=204)
+
+
+@router.get("/v1/admin/flags", responses=PROBLEMS, summary="Read the flags")
+async def read_flags(ctx: Ctx, who: Who) -> Response:
+    ctx.gate.allow_admin(who)
+    return answer(await _flags(ctx))
+
+
+@router.put("/v1/admin/flags", responses=PROBLEMS, summary="Set flags")
+async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
+    """What is named is set; null puts it back to its default (S8)."""
+    ctx.gate.allow_admin(who)
+    given = body.model_dump(exclude_unset=True)
+    await ctx.db.run(lambda tx: projects.set_flags(tx, who, given))
+    return answer(await _flags(ctx))
+
+
+async def _flags(ctx: Context) -> dict[str, Any]:
+    async with ctx.db.connection() as conn:
+        rows = await conn.fetch("select name, value from flags")
+    found = {row["name"]: row["value"] for row in rows}
+    return {name: found.get(name) for name in FLAG_NAMES}
+
+
+async def open_studio(request: Request) -> Response | None:
+    """`/?key=…`: trade the one-time link for a session cookie, and take it out of the address bar."""
+    ctx: Context = request.app.state.context
+    link = request.query_params.get("key")
+    if link is None:
+        return None
+    cookie = await ctx.sessions.open(link)
+    answered = RedirectResponse("/", 303, {"Cache-Control": "no-store"})
+    if cookie is not None:
+        answered.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=ctx.sessions.lifetime_s,
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+            path="/",
+        )
+    return answered

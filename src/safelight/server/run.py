@@ -1,0 +1,131 @@
+"""Running an installation as a process: sockets, signals, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+import uvicorn
+import uvloop
+
+from safelight.observe.logging import configure
+from safelight.server.settings import Settings
+from safelight.server.system import System, system
+
+log: Final = structlog.get_logger("server")
+
+DRAIN_S: Final = 3
+"""Requests and streams get this long to end by themselves when we stop."""
+
+Ready = Callable[[System], Awaitable[None]]
+
+
+def serve(settings: Settings, on_ready: Ready | None = None) -> None:
+    """Serve until SIGINT or SIGTERM. `on_ready` runs once requests are answered. Raises OSError if the port is taken."""
+    configure(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(settings, on_ready))
+
+
+async def _main(settings: Settings, on_ready: Ready | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    listener = listen(settings.host, settings.port) if "api" in settings.roles else None
+    try:
+        port = listener.getsockname()[1] if listener is not None else settings.port
+        await running(settings, listener, f"http://{_reachable(settings.host)}:{port}", stop, on_ready)
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+async def running(
+    settings: Settings, listener: socket.socket | None, base_url: str, stop: asyncio.Event, on_ready: Ready | None
+) -> None:
+    """Everything up, until `stop` is set or a part fails."""
+    async with system(settings, base_url=base_url) as whole:
+        background = asyncio.create_task(whole.run_background(), name="background")
+        server = _server(whole.app) if listener is not None else None
+        serving: asyncio.Task[Any] | None = None
+        if server is not None and listener is not None:
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+        log.info("server.ready", url=base_url, roles=list(settings.roles))
+        greeting = asyncio.create_task(on_ready(whole), name="ready") if on_ready is not None else None
+        stopping = asyncio.create_task(stop.wait())
+        watched: set[asyncio.Task[Any]] = {background, stopping, *({serving} if serving else ())}
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.info("server.stopping")
+            whole.feed.drain()
+            if server is not None and serving is not None:
+                server.should_exit = True
+                with contextlib.suppress(Exception):
+                    await serving
+            for task in (background, stopping, greeting):
+                if task is not None:
+                    task.cancel()
+            results = await asyncio.gather(
+                *(task for task in (background, greeting) if task is not None), return_exceptions=True
+            )
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any free one. Raises OSError that names the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"Cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _reachable(host: str) -> str:
+    """What a browser on this machine types for it."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 -- compared with, not bound to
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        yield
+
+
+def _server(app: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=True,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=75,
+            backlog=2048,
+        )
+    )

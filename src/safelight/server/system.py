@@ -1,0 +1,356 @@
+"""The composition root: the only place that knows every room. Puts an installation together and takes it apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+from starlette.types import ASGIApp
+
+from safelight.access.gate import Gate
+from safelight.access.secret_store import installation_secret
+from safelight.access.sessions import Sessions
+from safelight.access.tokens import Tokens
+from safelight.api.app import create_app
+from safelight.api.context import Context
+from safelight.changes import log as change_log
+from safelight.changes.present import Presenters
+from safelight.credits import ledger
+from safelight.db import embedded, migrate, task_queue
+from safelight.db.pool import Database
+from safelight.jobs.engine import Engine
+from safelight.jobs.inbox import Intake
+from safelight.jobs.learning import Durations
+from safelight.jobs.parts import Parts
+from safelight.jobs.policy import JobPolicy
+from safelight.jobs.progress import ProgressBoard
+from safelight.jobs.reads import present_job
+from safelight.jobs.service import JobService
+from safelight.jobs.settler import Settler
+from safelight.jobs.storing import MediaRoom
+from safelight.jobs.worker import Worker
+from safelight.library.presenters import library_presenters
+from safelight.media.fetch import Fetcher
+from safelight.media.serve import media_route
+from safelight.media.sign import MediaSigner
+from safelight.media.store import open_store
+from safelight.media.uploads import Uploads
+from safelight.observe.metrics import Metrics
+from safelight.providers.base import Provider
+from safelight.providers.factory import Limits, ProviderSettings, build_providers
+from safelight.providers.fal import FalSettings
+from safelight.providers.kie import KieSettings
+from safelight.providers.registry import Registry
+from safelight.providers.signed import SignedSettings
+from safelight.realtime.bus_pg import PgBus
+from safelight.realtime.feed import Feed
+from safelight.server.settings import Settings
+
+log: Final = structlog.get_logger("server")
+
+HOUSEKEEPING_S: Final = 3600.0
+GATHER_S: Final = 0.003
+"""Tasks enqueued within this long share one NOTIFY."""
+STUDIO: Final = Path(__file__).resolve().parent.parent / "studio_dist"
+
+
+@dataclass(slots=True)
+class System:
+    """A running installation (or the part of it that this process plays)."""
+
+    settings: Settings
+    db: Database
+    context: Context
+    app: ASGIApp
+    feed: Feed
+    providers: Mapping[str, Provider]
+    base_url: str
+    run_background: Callable[[], Any]
+
+
+def now() -> datetime:
+    """The one clock of a running process (design.md rule 8)."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncGenerator[tuple[Database, embedded.Embedded | None]]:
+    """The migrated database: the one that is configured, or the embedded one, started if need be."""
+    server = None
+    dsn = settings.database_url
+    if dsn is None:
+        server = await embedded.start(settings.data / "pg")
+        dsn = server.dsn
+    try:
+        await migrate.upgrade(dsn)
+        db = await Database.connect(dsn, size_max=settings.database_connections)
+        try:
+            yield db, server
+        finally:
+            await db.close()
+    finally:
+        if server is not None:
+            await server.stop()
+
+
+@asynccontextmanager
+async def system(settings: Settings, *, base_url: str) -> AsyncGenerator[System]:
+    """Everything, wired and ready; `run_background` must then be run. `base_url`: how this process is reached."""
+    async with database(settings) as (db, server), contextlib.AsyncExitStack() as stack:
+        yield await _wire(settings, base_url, db, server, stack)
+
+
+async def _wire(
+    settings: Settings,
+    base_url: str,
+    db: Database,
+    server: embedded.Embedded | None,
+    stack: contextlib.AsyncExitStack,
+) -> System:
+    is_worker, is_api = "worker" in settings.roles, "api" in settings.roles
+    worker_name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    metrics = Metrics()
+    bus = PgBus(db.dsn)
+    signer = MediaSigner(await _secret(db, "media", settings))
+    store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
+    fetcher = Fetcher(frozenset(settings.allow_hosts))
+    stack.push_async_callback(fetcher.close)
+    models = Registry.load(settings.models)
+    providers = build_providers(_provider_settings(settings))
+    for provider in providers.values():
+        stack.push_async_callback(provider.close)
+    enabled = frozenset(name for name, each in providers.items() if getattr(each, "disabled", None) is None)
+    policy = JobPolicy(
+        lease_s=settings.lease_s,
+        unknown_grace_s=settings.unknown_grace_s,
+        unknown_then=settings.unknown_then,
+        project_concurrency=settings.project_concurrency,
+    )
+    durations = Durations(db)
+    freed = _Freed()
+
+    def media_path(key: str) -> str:
+        return signer.sign(key, now())
+
+    feed = Feed(db, _presenters(media_path), relay_progress=_relay(bus, worker_name))
+    _hear(bus, feed, worker_name)
+    db.on_touch(feed.hint)
+    db.on_touch(bus.hint)
+    bus.on_hint(feed.hint)
+
+    public = (settings.public_url or "").rstrip("/")
+
+    def webhook_url(provider: str, attempt: UUID, token: str) -> str | None:
+        return f"{public}/hooks/{provider}/{attempt}/{token}" if public else None
+
+    def publish(project: UUID, payload: dict[str, Any]) -> None:
+        feed.publish_progress(project, msgspec.json.encode(payload))
+
+    settler = Settler(db, durations, now, freed)
+    parts = Parts(
+        db=db,
+        providers=providers,
+        models=models,
+        policy=policy,
+        media=MediaRoom(store, fetcher, settings.data / "scratch"),
+        settler=settler,
+        board=ProgressBoard(db, publish),
+        durations=durations,
+        now=now,
+        webhook_url=webhook_url,
+        media_url=lambda key: f"{public or base_url}{media_path(key)}",
+        worker=worker_name,
+        allow_emulator=settings.allow_emulator,
+        freed=freed,
+        is_reachable=bool(public),
+    )
+    engine = Engine(parts)
+    worker = Worker(parts, engine) if is_worker else None
+    if worker is not None:
+        freed.listener = worker.reconciler.hurry
+        bus.on("inbox", lambda _: worker.webhook_arrived())
+    waiting = _QueueHint(db)
+
+    def webhook_stored() -> None:
+        if worker is not None:
+            worker.webhook_arrived()
+        else:
+            bus.publish("inbox")
+
+    intake = Intake(db, providers, webhook_stored)
+    uploads = Uploads(db, store, signer, settings.data / "uploads")
+    sessions = Sessions(db, await _secret(db, "sessions", settings), now)
+    tokens = Tokens(
+        secret=settings.jwt_secret.get_secret_value() if settings.jwt_secret else None,
+        jwks_url=settings.jwks_url,
+        audience=settings.jwt_audience,
+    )
+    gate = Gate(db, tokens, sessions, now)
+
+    async def readiness() -> Mapping[str, str]:
+        try:
+            async with asyncio.timeout(5), db.connection() as conn:
+                await conn.fetchval("select 1")
+        except (OSError, TimeoutError, Exception) as error:
+            return {"database": f"unreachable: {type(error).__name__}"}
+        return {"database": "ok"}
+
+    context = Context(
+        db=db,
+        gate=gate,
+        sessions=sessions,
+        jobs=JobService(
+            db=db,
+            models=models,
+            providers=dict(providers),
+            enabled=enabled,
+            policy=policy,
+            now=now,
+            tasks_waiting=waiting,
+            advance=engine.advance,
+            allow_emulator=settings.allow_emulator,
+        ),
+        intake=intake,
+        models=models,
+        enabled=enabled,
+        durations=durations,
+        feed=feed,
+        uploads=uploads,
+        metrics=metrics,
+        media_url=media_path,
+        now=now,
+        own_origins=frozenset({public} if public else ()),
+        readiness=readiness,
+    )
+    app = create_app(context, media=media_route(store, signer, now), studio=STUDIO, cors_origins=settings.cors_origins)
+    await bus.start()
+    stack.push_async_callback(bus.stop)
+    await feed.start()
+    stack.push_async_callback(feed.stop)
+
+    async def background() -> None:
+        """What runs beside the requests, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(waiting.run())
+            if worker is not None:
+                group.create_task(worker.run())
+                group.create_task(_keep_house(settings, db, uploads, server))
+            else:
+                # A reader's look (J5) may finish a job here too.
+                group.create_task(settler.run())
+                group.create_task(_learn(durations))
+            if is_api:
+                group.create_task(intake.run())
+            if server is not None:
+                group.create_task(server.keep_running())
+
+    return System(settings, db, context, app, feed, providers, base_url, background)
+
+
+async def _secret(db: Database, name: str, settings: Settings) -> bytes:
+    if name == "media" and settings.media_secret is not None:
+        return settings.media_secret.get_secret_value().encode()
+    return await installation_secret(db, name)
+
+
+def _provider_settings(settings: Settings) -> ProviderSettings:
+    fal = kie = signed = None
+    if settings.fal_key is not None:
+        fal = FalSettings(settings.fal_key.get_secret_value(), settings.fal_queue_url, settings.fal_rest_url)
+    if settings.kie_key is not None:
+        hmac_key = settings.kie_webhook_key.get_secret_value() if settings.kie_webhook_key else None
+        kie = KieSettings(settings.kie_key.get_secret_value(), settings.kie_url, hmac_key)
+    if settings.signed_secret is not None:
+        signed = SignedSettings([settings.signed_secret.get_secret_value()])
+    limits = {name: Limits(concurrency=places) for name, places in settings.provider_concurrency.items()}
+    return ProviderSettings(fal=fal, kie=kie, signed=signed, local_workers=settings.local_workers, limits=limits)
+
+
+def _presenters(media_path: Callable[[str], str]) -> Presenters:
+    """How each visible table's rows look in the feed: as the API shows them."""
+
+    def project(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in ("id", "name", "created_at")}
+
+    return Presenters({**library_presenters(media_path), "jobs": present_job, "credits": ledger.present_wallet, "projects": project})
+
+
+def _relay(bus: PgBus, me: str) -> Callable[[UUID, bytes], None]:
+    return lambda project, payload: bus.publish("progress", f"{me} {project} {payload.decode()}")
+
+
+def _hear(bus: PgBus, feed: Feed, me: str) -> None:
+    def progress(message: str) -> None:
+        sender, _, rest = message.partition(" ")
+        project, _, payload = rest.partition(" ")
+        if payload and sender != me:
+            feed.receive_progress(UUID(project), payload.encode())
+
+    bus.on("progress", progress)
+
+
+class _Freed:
+    """A place at a provider became free; the worker, made later, wants to know."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[], None] | None = None
+
+    def __call__(self, _provider: str) -> None:
+        if self.listener is not None:
+            self.listener()
+
+
+class _QueueHint:
+    """Many commits, one NOTIFY: called after each commit that enqueued a task."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting = asyncio.Event()
+
+    def __call__(self) -> None:
+        self._waiting.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._waiting.wait()
+            await asyncio.sleep(GATHER_S)
+            self._waiting.clear()
+            try:
+                await task_queue.notify(self._db)
+            except Exception as error:
+                # The queue is looked at every two seconds anyway.
+                log.warning("queue.notify_failed", error=repr(error))
+
+
+async def _learn(durations: Durations) -> None:
+    while True:
+        try:
+            await durations.flush()
+        except Exception as error:
+            log.warning("durations.failed", error=repr(error))
+        await asyncio.sleep(5)
+
+
+async def _keep_house(settings: Settings, db: Database, uploads: Uploads, server: embedded.Embedded | None) -> None:
+    """Hourly: nothing grows without bound (O3)."""
+    while True:
+        try:
+            await change_log.ensure_partitions(db)
+            await change_log.retention(db, timedelta(days=settings.changes_kept_days))
+            await uploads.sweep(now())
+            if server is not None:
+                await asyncio.to_thread(server.trim_log)
+        except Exception as error:
+            log.warning("housekeeping.failed", error=repr(error))
+        await asyncio.sleep(HOUSEKEEPING_S)
