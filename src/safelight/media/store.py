@@ -40,6 +40,7 @@ REQUEST_TIMEOUT: Final = timedelta(seconds=60)  # of one request, and no request
 RETRY_TIMEOUT: Final = timedelta(seconds=20)
 RETRIES_MAX: Final = 3
 KEY_MAX: Final = 512
+FOLDERS_KNOWN_MAX: Final = 10_000  # about 2 MB of paths
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -78,10 +79,11 @@ def check_key(key: str) -> str:
 class Store:
     """Made by `open_store`. All methods raise StorageUnavailable if the disk or bucket does not do its part."""
 
-    def __init__(self, inner: ObjectStore, *, folder: Path | None) -> None:
+    def __init__(self, inner: ObjectStore, syncer: _Syncer | None, *, is_local: bool) -> None:
         self._inner = inner
-        self._folder = folder
-        self._window = WINDOW_LOCAL if folder else WINDOW_REMOTE
+        self._syncer = syncer
+        self._is_local = is_local
+        self._window = WINDOW_LOCAL if is_local else WINDOW_REMOTE
 
     async def put_file(self, key: str, path: Path, mime: str) -> None:
         """Store a local file; large ones go up in parts, so memory stays bounded."""
@@ -93,7 +95,7 @@ class Store:
     async def _put(self, key: str, source: Path | bytes, mime: str) -> None:
         check_key(key)
         # Only buckets keep a type; ours is in the key, so that both are alike.
-        attributes = None if self._folder else {"Content-Type": mime}
+        attributes = None if self._is_local else {"Content-Type": mime}
         with _translated("write", missing_is_trouble=True):
             await obstore.put_async(
                 self._inner,
@@ -103,8 +105,8 @@ class Store:
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
-            if self._folder:
-                await asyncio.to_thread(_sync, self._folder / key, self._folder)
+            if self._syncer:
+                await asyncio.to_thread(self._syncer.sync, key)
 
     async def head(self, key: str) -> ObjectInfo:
         """Raises ObjectMissing."""
@@ -148,6 +150,8 @@ class Store:
         """Missing ones are fine: deleting twice is deleting once."""
         for key in keys:
             check_key(key)
+            if self._syncer:
+                self._syncer.forget(key)
             try:
                 with _translated("delete"):
                     await obstore.delete_async(self._inner, key)
@@ -155,12 +159,12 @@ class Store:
                 continue
 
 
-def open_store(url: str, **options: Any) -> Store:
+def open_store(url: str, *, is_durable: bool = True, **options: Any) -> Store:
     """`file:///folder` (made if missing) or `s3://bucket/prefix` (also `gs://`, `az://`, …).
 
-    `options` are obstore's configuration of the bucket, e.g. `endpoint`, `region`, `access_key_id`,
-    `secret_access_key`; what is not given comes from the usual environment variables. Raises
-    StorageUnavailable if the folder cannot be made or the configuration is not understood.
+    `is_durable=False` leaves a folder's files to the system's cache, for tests and benchmarks. `options` are
+    obstore's configuration of the bucket, e.g. `endpoint`, `region`, `access_key_id`, `secret_access_key`; what
+    is not given comes from the usual environment variables. Raises StorageUnavailable if the folder cannot be made or the configuration is not understood.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
@@ -169,7 +173,11 @@ def open_store(url: str, **options: Any) -> Store:
             raise StorageUnavailable(f"{url} is not an absolute folder (file:///…).", retryable=False)
         with _translated(f"open {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
-            return Store(LocalStore(folder, automatic_cleanup=True), folder=folder.resolve())
+            return Store(
+                LocalStore(folder, automatic_cleanup=True),
+                _Syncer(folder.resolve()) if is_durable else None,
+                is_local=True,
+            )
     endpoint = str(options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "")
     client: dict[str, Any] = {"timeout": REQUEST_TIMEOUT}
     if endpoint.startswith("http://"):
@@ -185,7 +193,7 @@ def open_store(url: str, **options: Any) -> Store:
             inner = from_url(url, **settings, **options)
     except (BaseError, ValueError, TypeError) as error:
         raise StorageUnavailable(f"{parts.scheme} storage is not configured right: {error}", retryable=False) from error
-    return Store(inner, folder=None)
+    return Store(inner, None, is_local=False)
 
 
 @contextmanager
@@ -200,13 +208,34 @@ def _translated(what: str, *, missing_is_trouble: bool = False) -> Generator[Non
         raise StorageUnavailable(f"The storage could not {what}: {str(error)[:300]}") from error
 
 
-def _sync(path: Path, root: Path) -> None:
-    """To the disk itself, file and the folders that lead to it: stored for good also where the power fails."""
-    for each in (path, *path.parents):
-        handle = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if each == root:
-            return
+class _Syncer:
+    """To the disk itself, file and the folders that lead to it: stored for good also where the power fails.
+
+    A folder's own entry needs it once; it is remembered, and forgotten when a deletion may have removed it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: set[Path] = {root}
+
+    def sync(self, key: str) -> None:
+        path = self._root / key
+        _fsync(path)
+        for folder in path.parents:
+            _fsync(folder)
+            if folder in self._known:
+                return
+            if len(self._known) >= FOLDERS_KNOWN_MAX:
+                self._known = {self._root}
+            self._known.add(folder)
+
+    def forget(self, key: str) -> None:
+        self._known -= set((self._root / key).parents) - {self._root}
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

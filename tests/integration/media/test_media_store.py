@@ -139,6 +139,15 @@ async def test_a_folder_holds_plain_files_and_no_leftovers(tmp_path):
     assert list((tmp_path / "m").iterdir()) == [], "empty folders do not pile up"
 
 
+async def test_a_folder_that_was_emptied_and_is_used_again_keeps_what_comes(tmp_path):
+    store = open_store(f"file://{tmp_path}/m")
+    for _ in range(3):
+        await store.put_bytes("p/1/2/a.png", b"x", "image/png")
+        await store.delete(["p/1/2/a.png"])
+    await store.put_bytes("p/1/2/a.png", b"y", "image/png")
+    assert (tmp_path / "m/p/1/2/a.png").read_bytes() == b"y"
+
+
 async def test_a_storage_that_does_not_answer_or_refuses_is_unavailable(s3_endpoint, tmp_path):
     missing = open_store("s3://no-such-bucket-here/x", endpoint=s3_endpoint, **ACCESS)
     with pytest.raises(StorageUnavailable) as caught:
