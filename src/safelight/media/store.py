@@ -164,7 +164,8 @@ def open_store(url: str, *, is_durable: bool = True, **options: Any) -> Store:
 
     `is_durable=False` leaves a folder's files to the system's cache, for tests and benchmarks. `options` are
     obstore's configuration of the bucket, e.g. `endpoint`, `region`, `access_key_id`, `secret_access_key`; what
-    is not given comes from the usual environment variables. Raises StorageUnavailable if the folder cannot be made or the configuration is not understood.
+    is not given comes from the usual environment variables. Raises StorageUnavailable if the folder cannot be
+    made or the configuration is not understood.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
