@@ -1,0 +1,1 @@
+"""What people use today, minimal but fair, measured in the same run on the same machine."""
