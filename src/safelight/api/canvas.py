@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from safelight.access.principal import Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer, write
 from safelight.api.library import PROBLEMS, Cursor, Limit
@@ -80,7 +81,7 @@ async def create_node(project: UUID, body: NodeBody, request: Request, ctx: Ctx,
     return answer(canvas.present_node(row), 201, seq=seq)
 
 
-async def _project_of_node(ctx: Context, who: Any, identity: UUID) -> UUID:
+async def _project_of_node(ctx: Context, who: Principal, identity: UUID) -> UUID:
     async with ctx.db.connection() as conn:
         row = await canvas.get_node(conn, identity)
     await ctx.gate.allow(who, row["project_id"], "write", unseen="There is no such node.")
@@ -130,7 +131,7 @@ async def create_edge(project: UUID, body: EdgeBody, request: Request, ctx: Ctx,
     return answer(canvas.present_edge(row), 201, seq=seq)
 
 
-async def _project_of_edge(ctx: Context, who: Any, identity: UUID) -> UUID:
+async def _project_of_edge(ctx: Context, who: Principal, identity: UUID) -> UUID:
     async with ctx.db.connection() as conn:
         row = await canvas.get_edge(conn, identity)
     await ctx.gate.allow(who, row["project_id"], "write", unseen="There is no such edge.")

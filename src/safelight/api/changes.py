@@ -14,8 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from safelight.api import resources
 from safelight.api.context import Ctx, Who, answer
-from safelight.api.jobs import _allowed_job as allowed_job  # pyright: ignore[reportPrivateUsage]
-from safelight.api.jobs import shown
+from safelight.api.jobs import allowed_job, shown
 from safelight.api.problem import documented
 from safelight.jobs import reads
 from safelight.jobs.lifecycle import TERMINAL, Stage
@@ -135,7 +134,7 @@ async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[byte
 @router.get("/v1/client-config", responses=documented("unauthorized"), summary="Read the client's settings")
 async def client_config(request: Request, ctx: Ctx, who: Who) -> Response:
     """Kill switch and intervals (S8); also for publishable keys."""
-    ctx.gate.allow_config(who)
+    await ctx.gate.allow(who, None, "client_config")
     async with ctx.db.connection() as conn:
         rows = await conn.fetch("select name, value from flags")
     flags = {row["name"]: row["value"] for row in rows}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from safelight.access.gate import Gate
 from safelight.access.principal import Principal
-from safelight.access.sessions import Sessions
+from safelight.access.sessions import COOKIE, Sessions
 from safelight.db.pool import Database, Transaction
 from safelight.jobs.inbox import Intake
 from safelight.jobs.learning import Durations
@@ -26,7 +26,6 @@ from safelight.realtime.feed import Feed
 
 T = TypeVar("T")
 
-COOKIE: Final = "safelight_session"
 ORIGIN_HEADER: Final = "safelight-client"
 SEQ_HEADER: Final = "Safelight-Seq"
 

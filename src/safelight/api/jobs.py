@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
+from safelight.access.principal import Action, Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer, origin_of
 from safelight.api.problem import documented
@@ -184,7 +185,7 @@ async def count_jobs(project: UUID, ctx: Ctx, who: Who) -> Response:
         return answer(await reads.counts(conn, project), seq=seq)
 
 
-async def _allowed_job(ctx: Context, who: Any, job_id: UUID, action: str) -> Any:
+async def allowed_job(ctx: Context, who: Principal, job_id: UUID, action: Action) -> Any:
     async with ctx.db.connection() as conn:
         row = await reads.job(conn, job_id)
     if row is None:
@@ -196,7 +197,7 @@ async def _allowed_job(ctx: Context, who: Any, job_id: UUID, action: str) -> Any
 @router.get("/v1/jobs/{job}", response_model=resources.Job, responses=_JOB_PROBLEMS, summary="Read a job")
 async def read_job(job: UUID, ctx: Ctx, who: Who) -> Response:
     """Read-through: if the provider has been silent for a while, it is looked at first, once for all readers (J5)."""
-    row = await _allowed_job(ctx, who, job, "read")
+    row = await allowed_job(ctx, who, job, "read")
     await ctx.jobs.refresh(job, row["stage"])
     async with ctx.db.snapshot() as conn:
         seq = await reads.head(conn, row["project_id"])
@@ -214,7 +215,7 @@ async def read_job(job: UUID, ctx: Ctx, who: Who) -> Response:
 )
 async def cancel(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
     """At once where nothing was sent; else the provider is asked to stop, and a result that wins is kept (J6)."""
-    await _allowed_job(ctx, who, job, "write")
+    await allowed_job(ctx, who, job, "write")
     done = await ctx.jobs.cancel(job, origin_of(request))
     return answer(shown(ctx, done.job), seq=done.seq)
 
@@ -228,7 +229,7 @@ async def cancel(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
 )
 async def retry(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
     """A new attempt of a job that failed, expired or was canceled: the same id, a new hold (J6)."""
-    await _allowed_job(ctx, who, job, "write")
+    await allowed_job(ctx, who, job, "write")
     done = await ctx.jobs.retry(job, origin_of(request))
     return answer(shown(ctx, done.job), 202, seq=done.seq)
 
@@ -236,7 +237,7 @@ async def retry(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
 @router.get("/v1/jobs/{job}/trace", response_model=resources.Trace, responses=_JOB_PROBLEMS, summary="Trace a job")
 async def read_trace(job: UUID, ctx: Ctx, who: Who) -> Response:
     """Every stage of the chain with its time, and in words where it stands (D1)."""
-    row = await _allowed_job(ctx, who, job, "read")
+    row = await allowed_job(ctx, who, job, "read")
     async with ctx.db.connection() as conn:
         steps = await trace.read(conn, job)
     said = words.where_it_stands(row, steps, ctx.now())

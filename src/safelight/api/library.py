@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from safelight.access.principal import Action, Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer, write
 from safelight.api.problem import documented
@@ -99,7 +100,7 @@ async def batch(project: UUID, body: BatchBody, request: Request, ctx: Ctx, who:
     return answer({"items": [shown(ctx, row) for row in done.rows], "missing": done.missing}, seq=seq)
 
 
-async def _project_of(ctx: Context, who: Any, identity: UUID, action: str) -> UUID:
+async def _project_of(ctx: Context, who: Principal, identity: UUID, action: Action) -> UUID:
     async with ctx.db.connection() as conn:
         row = await generation.get_generation(conn, identity)
     await ctx.gate.allow(who, row["project_id"], action, unseen="There is no such generation.")

@@ -165,6 +165,7 @@ class Project(BaseModel):
     id: UUID
     name: str
     created_at: datetime
+    role: Literal["viewer", "editor", "owner", "admin"] = Field(description="What you are in it")
 
 
 class ProjectPage(BaseModel):

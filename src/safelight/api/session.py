@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import RedirectResponse, Response
 
-from safelight.access import keys, projects
-from safelight.access.errors import NotFound
-from safelight.access.principal import Role
+from safelight.access import audit, keys, projects, sessions, studio_link
+from safelight.access.errors import Unauthorized
 from safelight.api import resources
-from safelight.api.context import COOKIE, Context, Ctx, Who, answer
+from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.problem import documented
-from safelight.library.page import ById, decode, encode
+from safelight.db.pool import Transaction
+from safelight.library.page import ById, decode, encode, instant
 from safelight.providers.registry import public_model
 
 log: Final = structlog.get_logger("api")
@@ -53,18 +53,24 @@ class FlagsBody(BaseModel):
     DEADMODE_FORCE_POLLING_MS: Annotated[int, Field(ge=500, le=600_000)] | None = None
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    return {"id": row["id"], "name": row["name"], "created_at": row["created_at"]}
+def _shown(project: projects.Project) -> dict[str, Any]:
+    return {
+        "id": project.id,
+        "name": project.name,
+        "created_at": instant(project.created_at),
+        "role": project.role.label,
+    }
 
 
 @router.get("/v1/session", response_model=resources.Session, responses=PROBLEMS, summary="Who am I")
 async def session(ctx: Ctx, who: Who) -> Response:
     """The user and the projects they may open; the first is where a page begins."""
-    found = await projects.list_projects(ctx.db, who, limit=100, after=None)
-    listed = [{"id": row["id"], "name": row["name"]} for row in found]
-    first = who.project_id or (found[0]["id"] if found else None)
+    async with ctx.db.connection() as conn:
+        found = await projects.list_projects(conn, who, limit=100)
+    listed = [{"id": project.id, "name": project.name} for project in found]
+    first = who.project_id or (found[0].id if found else None)
     role = await ctx.gate.project_role(who, first) if first else None
-    user = {"id": who.user_id, "name": who.user_id or who.actor, "role": role.name.lower() if role else None}
+    user = {"id": who.user_id, "name": who.user_id or who.actor, "role": role.label if role else None}
     return answer({"project_id": first, "projects": listed, "user": user})
 
 
@@ -87,9 +93,10 @@ async def list_projects(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     after = decode(cursor, ById)
-    rows = await projects.list_projects(ctx.db, who, limit=limit + 1, after=after.id if after else None)
-    more = encode(ById(rows[limit - 1]["id"])) if len(rows) > limit else None
-    return answer({"items": [_shown(row) for row in rows[:limit]], "next_cursor": more})
+    async with ctx.db.connection() as conn:
+        found = await projects.list_projects(conn, who, limit=limit + 1, after=after.id if after else None)
+    more = encode(ById(found[limit - 1].id)) if len(found) > limit else None
+    return answer({"items": [_shown(project) for project in found[:limit]], "next_cursor": more})
 
 
 @router.post(
@@ -97,19 +104,18 @@ async def list_projects(
 )
 async def create_project(body: ProjectBody, ctx: Ctx, who: Who) -> Response:
     """With an installation's key, or as a person, who then owns it."""
-    ctx.gate.allow_create(who)
-    row = await ctx.db.run(lambda tx: projects.create_project(tx, who, body.name))
-    return answer(_shown(row), 201)
+    await ctx.gate.allow(who, None, "project.create")
+    project = await ctx.db.run(lambda tx: projects.create_project(tx, who, body.name))
+    ctx.gate.forget()
+    return answer(_shown(project), 201)
 
 
 @router.get("/v1/projects/{project}", response_model=resources.Project, responses=PROBLEMS, summary="Read a project")
 async def read_project(project: UUID, ctx: Ctx, who: Who) -> Response:
-    await ctx.gate.allow(who, project, "read")
+    role = await ctx.gate.allow(who, project, "read")
+    assert role is not None
     async with ctx.db.connection() as conn:
-        row = await conn.fetchrow("select * from projects where id = $1", project)
-    if row is None:
-        raise NotFound("There is no such project.")
-    return answer(_shown(row))
+        return answer(_shown(await projects.find_project(conn, project, role)))
 
 
 @router.get("/v1/projects/{project}/keys", response_model=resources.Items, responses=PROBLEMS, summary="List keys")
@@ -117,7 +123,20 @@ async def list_keys(project: UUID, ctx: Ctx, who: Who) -> Response:
     """Never the secrets: they are shown once, when they are made."""
     await ctx.gate.allow(who, project, "manage")
     async with ctx.db.connection() as conn:
-        return answer({"items": await keys.list_keys(conn, project), "next_cursor": None})
+        found = await keys.list_keys(conn, project)
+    return answer({"items": [_shown_key(key) for key in found], "next_cursor": None})
+
+
+def _shown_key(key: keys.Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "kind": key.kind,
+        "name": key.name,
+        "prefix": key.prefix,
+        "created_at": instant(key.created_at),
+        "last_used_at": instant(key.last_used_at),
+        "revoked_at": instant(key.revoked_at),
+    }
 
 
 @router.post(
@@ -139,7 +158,8 @@ async def create_key(project: UUID, body: KeyBody, ctx: Ctx, who: Who) -> Respon
 @router.delete("/v1/projects/{project}/keys/{identity}", status_code=204, responses=PROBLEMS, summary="Revoke a key")
 async def revoke_key(project: UUID, identity: UUID, ctx: Ctx, who: Who) -> Response:
     await ctx.gate.allow(who, project, "manage")
-    await ctx.db.run(lambda tx: keys.revoke_key(tx, identity, project_id=project, actor=who.actor))
+    await ctx.db.run(lambda tx: keys.revoke_key(tx, identity, within=project, actor=who.actor))
+    ctx.gate.forget()
     return Response(status_code=204)
 
 
@@ -149,35 +169,55 @@ async def revoke_key(project: UUID, identity: UUID, ctx: Ctx, who: Who) -> Respo
 async def list_members(project: UUID, ctx: Ctx, who: Who) -> Response:
     await ctx.gate.allow(who, project, "read")
     async with ctx.db.connection() as conn:
-        return answer({"items": await projects.list_members(conn, project), "next_cursor": None})
+        found = await projects.list_members(conn, project)
+    items = [
+        {"user_id": each.user_id, "role": each.role.label, "created_at": instant(each.created_at)} for each in found
+    ]
+    return answer({"items": items, "next_cursor": None})
 
 
 @router.put("/v1/projects/{project}/members/{user}", status_code=204, responses=PROBLEMS, summary="Set a member's role")
 async def put_member(project: UUID, user: str, body: MemberBody, ctx: Ctx, who: Who) -> Response:
     await ctx.gate.allow(who, project, "manage")
-    await ctx.db.run(lambda tx: projects.set_member(tx, who, project, user, Role[body.role.upper()]))
+    await ctx.db.run(lambda tx: projects.set_member(tx, project, user, body.role, actor=who.actor))
+    ctx.gate.forget()
     return Response(status_code=204)
 
 
 @router.delete("/v1/projects/{project}/members/{user}", status_code=204, responses=PROBLEMS, summary="Remove a member")
 async def remove_member(project: UUID, user: str, ctx: Ctx, who: Who) -> Response:
     await ctx.gate.allow(who, project, "manage")
-    await ctx.db.run(lambda tx: projects.remove_member(tx, who, project, user))
+    await ctx.db.run(lambda tx: projects.remove_member(tx, project, user, actor=who.actor))
+    ctx.gate.forget()
     return Response(status_code=204)
 
 
 @router.get("/v1/admin/flags", responses=PROBLEMS, summary="Read the flags")
 async def read_flags(ctx: Ctx, who: Who) -> Response:
-    ctx.gate.allow_admin(who)
+    await ctx.gate.allow(who, None, "admin")
     return answer(await _flags(ctx))
 
 
 @router.put("/v1/admin/flags", responses=PROBLEMS, summary="Set flags")
 async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
     """What is named is set; null puts it back to its default (S8)."""
-    ctx.gate.allow_admin(who)
+    await ctx.gate.allow(who, None, "admin")
     given = body.model_dump(exclude_unset=True)
-    await ctx.db.run(lambda tx: projects.set_flags(tx, who, given))
+
+    async def work(tx: Transaction) -> None:
+        for name, value in given.items():
+            await tx.conn.execute(
+                """
+                insert into flags (name, value) values ($1, $2)
+                on conflict (name) do update set value = excluded.value, updated_at = now()
+                """,
+                name,
+                value,
+            )
+        await tx.conn.execute("delete from flags where value = 'null'::jsonb")
+        await audit.record(tx, who.actor, "flags.set", None, given)
+
+    await ctx.db.run(work)
     return answer(await _flags(ctx))
 
 
@@ -194,16 +234,13 @@ async def open_studio(request: Request) -> Response | None:
     link = request.query_params.get("key")
     if link is None:
         return None
-    cookie = await ctx.sessions.open(link)
     answered = RedirectResponse("/", 303, {"Cache-Control": "no-store"})
-    if cookie is not None:
-        answered.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=ctx.sessions.lifetime_s,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-            path="/",
-        )
+    try:
+        session = await ctx.db.run(lambda tx: studio_link.redeem_link(tx, link, now=ctx.now()))
+    except Unauthorized as error:
+        # A page that is opened twice: the cookie of the first time still holds.
+        log.info("studio_link.refused", reason=error.reason)
+        return answered
+    is_secure = request.url.scheme == "https"
+    answered.headers["Set-Cookie"] = sessions.cookie_header(ctx.sessions.sign(session), is_secure=is_secure)
     return answered

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from safelight.access.principal import Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer, write
 from safelight.api.library import PROBLEMS, Cursor, Limit
@@ -87,7 +88,7 @@ async def create(project: UUID, body: ShotBody, request: Request, ctx: Ctx, who:
     return answer(shot.present_shot(row), 201, seq=seq)
 
 
-async def _project_of(ctx: Context, who: Any, identity: UUID) -> UUID:
+async def _project_of(ctx: Context, who: Principal, identity: UUID) -> UUID:
     async with ctx.db.connection() as conn:
         row = await shot.get_shot(conn, identity)
     await ctx.gate.allow(who, row["project_id"], "write", unseen="There is no such shot.")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from safelight.access.principal import Action, Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.problem import documented
@@ -48,7 +49,7 @@ async def begin(project: UUID, body: UploadBody, ctx: Ctx, who: Who) -> Response
     return answer(ctx.uploads.present(upload, now), 201)
 
 
-async def _allowed(ctx: Context, who: Any, identity: UUID, action: str) -> Any:
+async def _allowed(ctx: Context, who: Principal, identity: UUID, action: Action) -> Any:
     upload = await ctx.uploads.get(identity, ctx.now())
     await ctx.gate.allow(who, upload.project_id, action, unseen="There is no such upload, or it has expired.")
     return upload

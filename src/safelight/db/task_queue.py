@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -65,7 +65,7 @@ async def enqueue(conn: Conn, tasks: Sequence[Task]) -> None:
             [task.priority for task in tasks],
             [task.entrypoint for task in tasks],
             [task.payload for task in tasks],
-            [None for _ in tasks],
+            [timedelta(0) for _ in tasks],
             [None for _ in tasks],
             [None for _ in tasks],
         )

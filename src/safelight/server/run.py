@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -22,28 +22,30 @@ log: Final = structlog.get_logger("server")
 DRAIN_S: Final = 3
 """Requests and streams get this long to end by themselves when we stop."""
 
-Ready = Callable[[System], Awaitable[None]]
+Ready = Callable[[System], Coroutine[Any, Any, None]]
 
 
 def serve(settings: Settings, on_ready: Ready | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. `on_ready` runs once requests are answered. Raises OSError if the port is taken."""
+    """Serve until SIGINT or SIGTERM. Raises OSError if the port is taken."""
+    listener = listen(settings.host, settings.port) if "api" in settings.roles else None
+    with contextlib.closing(listener) if listener is not None else contextlib.nullcontext():
+        serve_on(settings, listener, on_ready)
+
+
+def serve_on(settings: Settings, listener: socket.socket | None, on_ready: Ready | None = None) -> None:
+    """As `serve`, on a socket that is there. `on_ready` runs once requests are answered."""
     configure(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main(settings, on_ready))
+        runner.run(_main(settings, listener, on_ready))
 
 
-async def _main(settings: Settings, on_ready: Ready | None) -> None:
+async def _main(settings: Settings, listener: socket.socket | None, on_ready: Ready | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    listener = listen(settings.host, settings.port) if "api" in settings.roles else None
-    try:
-        port = listener.getsockname()[1] if listener is not None else settings.port
-        await running(settings, listener, f"http://{_reachable(settings.host)}:{port}", stop, on_ready)
-    finally:
-        if listener is not None:
-            listener.close()
+    port = listener.getsockname()[1] if listener is not None else settings.port
+    await running(settings, listener, f"http://{_reachable(settings.host)}:{port}", stop, on_ready)
 
 
 async def running(
@@ -53,10 +55,10 @@ async def running(
     async with system(settings, base_url=base_url) as whole:
         background = asyncio.create_task(whole.run_background(), name="background")
         server = _server(whole.app) if listener is not None else None
-        serving: asyncio.Task[Any] | None = None
+        serving: asyncio.Task[None] | None = None
         if server is not None and listener is not None:
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-            while not server.started and not serving.done():
+            while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn offers no event
                 await asyncio.sleep(0.005)
         log.info("server.ready", url=base_url, roles=list(settings.roles))
         greeting = asyncio.create_task(on_ready(whole), name="ready") if on_ready is not None else None

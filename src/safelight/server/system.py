@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+import httpx
 import msgspec
 import structlog
 from starlette.types import ASGIApp
 
 from safelight.access.gate import Gate
+from safelight.access.jwks import KeySet
 from safelight.access.secret_store import installation_secret
 from safelight.access.sessions import Sessions
 from safelight.access.tokens import Tokens
@@ -130,7 +132,7 @@ async def _wire(
     providers = build_providers(_provider_settings(settings))
     for provider in providers.values():
         stack.push_async_callback(provider.close)
-    enabled = frozenset(name for name, each in providers.items() if getattr(each, "disabled", None) is None)
+    enabled = frozenset(name for name, each in providers.items() if each.disabled is None)
     policy = JobPolicy(
         lease_s=settings.lease_s,
         unknown_grace_s=settings.unknown_grace_s,
@@ -190,19 +192,15 @@ async def _wire(
 
     intake = Intake(db, providers, webhook_stored)
     uploads = Uploads(db, store, signer, settings.data / "uploads")
-    sessions = Sessions(db, await _secret(db, "sessions", settings), now)
-    tokens = Tokens(
-        secret=settings.jwt_secret.get_secret_value() if settings.jwt_secret else None,
-        jwks_url=settings.jwks_url,
-        audience=settings.jwt_audience,
-    )
+    sessions = Sessions(await _secret(db, "sessions", settings))
+    tokens = await _tokens(settings, db, stack)
     gate = Gate(db, tokens, sessions, now)
 
     async def readiness() -> Mapping[str, str]:
         try:
             async with asyncio.timeout(5), db.connection() as conn:
                 await conn.fetchval("select 1")
-        except (OSError, TimeoutError, Exception) as error:
+        except Exception as error:
             return {"database": f"unreachable: {type(error).__name__}"}
         return {"database": "ok"}
 
@@ -252,6 +250,7 @@ async def _wire(
                 group.create_task(_learn(durations))
             if is_api:
                 group.create_task(intake.run())
+                group.create_task(gate.run())
             if server is not None:
                 group.create_task(server.keep_running())
 
@@ -264,13 +263,27 @@ async def _secret(db: Database, name: str, settings: Settings) -> bytes:
     return await installation_secret(db, name)
 
 
+async def _tokens(settings: Settings, db: Database, stack: contextlib.AsyncExitStack) -> Tokens:
+    """What tells people apart: the operator's issuer, else a secret that this installation drew for itself."""
+    keys = None
+    if settings.jwks_url is not None:
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
+        keys = KeySet(settings.jwks_url, client, now)
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    if secret is None and keys is None:
+        secret = (await installation_secret(db, "jwt")).hex()
+    return Tokens(clock=now, secret=secret, keys=keys, audience=settings.jwt_audience)
+
+
 def _provider_settings(settings: Settings) -> ProviderSettings:
     fal = kie = signed = None
     if settings.fal_key is not None:
-        fal = FalSettings(settings.fal_key.get_secret_value(), settings.fal_queue_url, settings.fal_rest_url)
+        fal = FalSettings(
+            key=settings.fal_key.get_secret_value(), queue_url=settings.fal_queue_url, rest_url=settings.fal_rest_url
+        )
     if settings.kie_key is not None:
         hmac_key = settings.kie_webhook_key.get_secret_value() if settings.kie_webhook_key else None
-        kie = KieSettings(settings.kie_key.get_secret_value(), settings.kie_url, hmac_key)
+        kie = KieSettings(key=settings.kie_key.get_secret_value(), api_url=settings.kie_url, webhook_hmac_key=hmac_key)
     if settings.signed_secret is not None:
         signed = SignedSettings([settings.signed_secret.get_secret_value()])
     limits = {name: Limits(concurrency=places) for name, places in settings.provider_concurrency.items()}
@@ -283,7 +296,9 @@ def _presenters(media_path: Callable[[str], str]) -> Presenters:
     def project(row: dict[str, Any]) -> dict[str, Any]:
         return {name: row[name] for name in ("id", "name", "created_at")}
 
-    return Presenters({**library_presenters(media_path), "jobs": present_job, "credits": ledger.present_wallet, "projects": project})
+    return Presenters(
+        {**library_presenters(media_path), "jobs": present_job, "credits": ledger.present_wallet, "projects": project}
+    )
 
 
 def _relay(bus: PgBus, me: str) -> Callable[[UUID, bytes], None]:
