@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +38,7 @@ async def add_large(db: Database, media: MediaRoom, generation_id: UUID) -> None
         info = await media.store.head(source)
         if info.size > SOURCE_BYTES_MAX or info.mime is None:
             return
-        data = b"".join([chunk async for chunk in media.store.get_range(source, 0, info.size)])
-        await asyncio.to_thread(path.write_bytes, data)
+        await media.store.download(source, path)
         still = Probed("image", info.mime, row["width"], row["height"], None)
         try:
             large = await run_cpu(derive_large, path, still)

@@ -114,7 +114,7 @@ async def look_now(conn: Conn, job_ids: list[UUID]) -> None:
     """A hint: whatever was scheduled later is due now. Whoever holds a lease is poked."""
     await conn.execute(
         """
-        update job_work set look_at = least(look_at, now()), poked = poked or lease_until >= now()
+        update job_work set look_at = least(look_at, now()), poked = poked or coalesce(lease_until >= now(), false)
         where job_id = any ($1::uuid[])
         """,
         sorted(job_ids),

@@ -48,6 +48,7 @@ from safelight.media.serve import media_route
 from safelight.media.sign import MediaSigner
 from safelight.media.store import open_store
 from safelight.media.uploads import Uploads
+from safelight.media.workers import close_cpu
 from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
@@ -128,6 +129,7 @@ async def _wire(
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
     fetcher = Fetcher(frozenset(settings.allow_hosts))
     stack.push_async_callback(fetcher.close)
+    stack.callback(close_cpu)
     models = Registry.load(settings.models)
     providers = build_providers(_provider_settings(settings))
     for provider in providers.values():
