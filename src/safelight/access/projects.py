@@ -114,8 +114,10 @@ async def delete_project(tx: Transaction, project_id: UUID, *, actor: str) -> No
 
     Raises NotFound; Conflict while jobs run, because a provider is still being paid for them.
     """
-    was = await _locked(tx, project_id)
-    # The project's row is locked: a job submitted from now on waits for us and then finds no project.
+    was = await tx.conn.fetchrow("select name from projects where id = $1 for update", project_id)
+    if was is None:
+        raise NotFound("There is no such project.")
+    # Locked for good: a job submitted from now on waits for us and then finds no project.
     running = await tx.conn.fetchval(
         "select count(*) from jobs where project_id = $1"
         " and stage not in ('completed', 'failed', 'canceled', 'expired')",
@@ -182,8 +184,11 @@ async def remove_member(tx: Transaction, project_id: UUID, user_id: str, *, acto
 
 
 async def _locked(tx: Transaction, project_id: UUID) -> Row:
-    """The project, held until the end of the transaction: two owners do not step down past each other."""
-    row = await tx.conn.fetchrow("select name from projects where id = $1 for update", project_id)
+    """The project, held until the end of the transaction: two owners do not step down past each other.
+
+    Not so hard that submitting jobs would wait for it.
+    """
+    row = await tx.conn.fetchrow("select name from projects where id = $1 for no key update", project_id)
     if row is None:
         raise NotFound("There is no such project.")
     return row
