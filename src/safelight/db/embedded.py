@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 from urllib.parse import quote
 
 import asyncpg
@@ -25,13 +25,14 @@ from safelight.db.embedded_home import (
     EmbeddedError,
     cluster_home,
     default_data_dir,
+    has_cluster,
     owner_of,
     service_account,
     socket_dir,
 )
 from safelight.db.embedded_server import POLL_S, Server, Settings
 
-__all__ = ["Embedded", "EmbeddedError", "Settings", "default_data_dir", "start", "start_sync"]
+__all__ = ["Embedded", "EmbeddedError", "Settings", "default_data_dir", "exists", "start", "start_sync"]
 
 DATABASE: Final = "safelight"
 START_LOCK_S: Final = 90.0
@@ -139,6 +140,11 @@ class Embedded:
             self._child = self._server.bring_up() or self._child
 
 
+def exists(data_dir: Path) -> bool:
+    """Whether `start` would find a cluster for this folder rather than make one."""
+    return has_cluster(data_dir)
+
+
 async def start(data_dir: Path, settings: Settings = DEFAULTS) -> Embedded:
     """Start the server of this folder, or join the one that runs. Creates what is missing.
 
@@ -174,7 +180,7 @@ def start_sync(data_dir: Path, settings: Settings = DEFAULTS) -> Embedded:
 
 async def _ensure_database(embedded: Embedded) -> None:
     try:
-        conn = await asyncpg.connect(embedded.dsn_of("postgres"), timeout=60)
+        conn = await _connect(embedded.dsn_of("postgres"))
     except (OSError, asyncpg.PostgresError) as error:
         raise EmbeddedError(f"PostgreSQL runs but refuses us: {error}. Its log: {embedded.log_path}") from error
     try:
@@ -182,6 +188,10 @@ async def _ensure_database(embedded: Embedded) -> None:
             await conn.execute(f'create database "{DATABASE}"')
     finally:
         await conn.close()
+
+
+async def _connect(dsn: str) -> Any:
+    return await asyncpg.connect(dsn, timeout=60)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @contextlib.contextmanager

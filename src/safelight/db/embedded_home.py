@@ -8,6 +8,7 @@ we did not make changes its mode.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -116,6 +117,14 @@ def cluster_home(data_dir: Path, account: Account) -> Path:
     for part in reversed([home, *home.parents]):
         make_dir(part, 0o755)
     return home
+
+
+def has_cluster(data_dir: Path) -> bool:
+    """Whether a cluster was made for `data_dir`, here or where its pointer says. Creates nothing."""
+    places = [data_dir]
+    with contextlib.suppress(OSError):
+        places.append(Path((data_dir / "postgres.path").read_text("utf-8").strip()))
+    return any((place / "data").is_dir() for place in places)
 
 
 def _follow_pointer(data_dir: Path) -> Path:

@@ -50,6 +50,7 @@ from safelight.sdk.resources import (
     Quote,
     Step,
     Trace,
+    Upload,
     Wallet,
 )
 
@@ -94,6 +95,7 @@ __all__ = [
     "UnexpectedAnswer",
     "UnknownModel",
     "Unreachable",
+    "Upload",
     "WaitTimeout",
     "Wallet",
 ]

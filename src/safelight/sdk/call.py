@@ -40,8 +40,11 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     repeat: Repeat = Repeat.ALWAYS
 
-    def content(self) -> bytes | None:
-        return None if self.body is None else _encoder.encode(self.body)
+    def content(self) -> tuple[bytes | None, str]:
+        """The body and its type: bytes go as they are, the rest as JSON."""
+        if isinstance(self.body, bytes):
+            return self.body, "application/octet-stream"
+        return (None if self.body is None else _encoder.encode(self.body)), "application/json"
 
     def query(self) -> list[tuple[str, str]]:
         """The parameters that were given, as text; a list is the parameter several times."""

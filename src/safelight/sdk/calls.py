@@ -19,6 +19,7 @@ from safelight.sdk.resources import (
     Project,
     Quote,
     Trace,
+    Upload,
     Wallet,
 )
 
@@ -175,6 +176,25 @@ def delete_generation(generation: Id) -> Call[None]:
 
 def restore_generation(generation: Id) -> Call[Generation]:
     return Call("POST", f"/v1/generations/{generation}/restore", Generation)
+
+
+def begin_upload(project: Id, *, size: int, sha256: str, filename: str, mime: str | None) -> Call[Upload]:
+    """Known bytes need not be sent: the answer is the upload that has them (M5)."""
+    body = {"bytes": size, "sha256": sha256, "filename": filename}
+    return Call(
+        "POST", f"/v1/projects/{project}/uploads", Upload, body=body if mime is None else {**body, "mime": mime}
+    )
+
+
+def send_part(upload: Id, offset: int, part: bytes) -> Call[Upload]:
+    """Not repeated blindly: what arrived of it decides where to go on."""
+    headers = {"Upload-Offset": str(offset)}
+    path = f"/v1/uploads/{upload}/content"
+    return Call("PUT", path, Upload, body=part, headers=headers, repeat=Repeat.UNSENT)
+
+
+def get_upload(upload: Id) -> Call[Upload]:
+    return Call("GET", f"/v1/uploads/{upload}", Upload)
 
 
 def wallet(project: Id) -> Call[Wallet]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,16 +37,17 @@ def discover(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Connection:
-    """Arguments first, then SAFELIGHT_URL, SAFELIGHT_KEY, SAFELIGHT_PROJECT, then `.safelight/demo.json` here or above.
+    """Arguments first, then SAFELIGHT_URL, SAFELIGHT_KEY, SAFELIGHT_PROJECT, then a demo's `demo.json`.
 
-    What the demo file says about keys is used for the demo's own address only. Raises NotConfigured.
+    That is looked for in SAFELIGHT_DATA, then in `.safelight` here and in the folders above. What it says about keys
+    is used for the demo's own address only. Raises NotConfigured.
     """
     environ = os.environ if environ is None else environ
     url = url or environ.get("SAFELIGHT_URL") or None
     key = key or environ.get("SAFELIGHT_KEY") or None
     project = project or environ.get("SAFELIGHT_PROJECT") or None
     if not (url and key and project):
-        demo = _demo(folder or Path.cwd())
+        demo = _demo(_demo_files(environ, folder or Path.cwd()))
         if demo and (url is None or _clean(url) == _clean(demo["url"])):
             url = demo["url"]
             key = key or demo.get("secret_key")
@@ -64,10 +65,16 @@ def _clean(url: str) -> str:
     return url
 
 
-def _demo(folder: Path) -> dict[str, Any] | None:
-    for place in (folder, *folder.parents):
+def _demo_files(environ: Mapping[str, str], folder: Path) -> list[Path]:
+    """Where a demo may have said how to reach it, nearest first."""
+    data = [Path(environ["SAFELIGHT_DATA"]) / DEMO_FILE.name] if environ.get("SAFELIGHT_DATA") else []
+    return data + [place / DEMO_FILE for place in (folder, *folder.parents)]
+
+
+def _demo(files: Sequence[Path]) -> dict[str, Any] | None:
+    for path in files:
         try:
-            with (place / DEMO_FILE).open("rb") as file:
+            with path.open("rb") as file:
                 demo = msgspec.json.decode(file.read(DEMO_BYTES_MAX), type=dict[str, Any])
         except (OSError, msgspec.DecodeError):
             continue

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import mimetypes
 import os
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
@@ -34,6 +37,8 @@ EXTENSIONS: Final[Mapping[str, str]] = {
 }
 """Ours, not the server's word: a file's ending decides what opens it."""
 TRIES_MAX: Final = 5
+PART_BYTES_MAX: Final = 8 * 2**20
+"""What is held in memory, and lost when a line breaks."""
 CHUNK_BYTES: Final = 256 * 1024
 BYTES_MAX: Final = 8 * 2**30
 """Where the server does not say how large the file is."""
@@ -70,6 +75,28 @@ def absolute(base_url: str, result: T) -> T:
         items = cast("Page[Any]", result).items
         items[:] = [absolute(base_url, item) for item in items]
     return cast(T, result)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of ours to upload, as it was when looked at."""
+
+    path: Path
+    size: int
+    sha256: str
+    mime: str | None
+
+    @classmethod
+    def look(cls, path: Path) -> Source:
+        """Raises OSError if it cannot be read."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return cls(path, file.tell(), digest, mimetypes.guess_type(path.name)[0])
+
+    def part(self, offset: int, size: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(min(size, PART_BYTES_MAX))
 
 
 class Download:

@@ -96,6 +96,26 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at: datetime | None = None
 
 
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an upload goes on, in bytes."""
+
+    offset: int
+    max_chunk: int
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A start image on its way (`pending`, with `upload`) or there (`ready`): its id is a job's `start`."""
+
+    id: UUID
+    state: str
+    bytes: int
+    upload: Parts | None = None
+    mime: str | None = None
+    width: int | None = None
+    height: int | None = None
+    url: str | None = None
+
+
 class Project(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     name: str
@@ -114,6 +134,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     max_outputs: int = 1
     fields: list[dict[str, Any]] = []
     eta_s: float | None = None
+    enabled: bool = True
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +168,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """`secret` is there once, when it is made."""
+    """`key` is the secret itself, there only when it is made."""
 
     id: UUID
     kind: str
@@ -157,7 +178,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
-    secret: str | None = None
+    key: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

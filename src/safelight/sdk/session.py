@@ -47,9 +47,9 @@ class Session:
         }
         if self.connection.key:
             headers["Authorization"] = f"Bearer {self.connection.key}"
-        content = call.content()
+        content, content_type = call.content()
         if content is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         timeout = TIMEOUTS
         if read_s is not None:
             timeout = httpx.Timeout(connect=min(5.0, read_s), read=read_s, write=read_s, pool=15.0)

@@ -38,7 +38,7 @@ class AsyncKeys:
         self._client = client
 
     async def create(self, kind: str = "secret", *, name: str = "", project: Id | None = None) -> Key:
-        """`secret` or `publishable`. Its `secret` is shown this once."""
+        """`secret` or `publishable`. The secret itself is in `key` of this answer and nowhere else."""
         return await self._client.send(calls.create_key(self._client.session.project(project), kind, name))
 
     async def list(self, *, project: Id | None = None) -> list[Key]:

@@ -38,7 +38,7 @@ class Keys:
         self._client = client
 
     def create(self, kind: str = "secret", *, name: str = "", project: Id | None = None) -> Key:
-        """`secret` or `publishable`. Its `secret` is shown this once."""
+        """`secret` or `publishable`. The secret itself is in `key` of this answer and nowhere else."""
         return self._client.send(calls.create_key(self._client.session.project(project), kind, name))
 
     def list(self, *, project: Id | None = None) -> list[Key]:

@@ -20,9 +20,9 @@ from safelight.sdk.blocking.library import Generations
 from safelight.sdk.call import Call, read_error
 from safelight.sdk.calls import Id
 from safelight.sdk.connection import discover
-from safelight.sdk.errors import DownloadFailed, MustRefetch, SafelightError
+from safelight.sdk.errors import Conflict, DownloadFailed, MustRefetch, SafelightError, UnexpectedAnswer, Unreachable
 from safelight.sdk.feed import PAGE, Cursor, Feed
-from safelight.sdk.files import CHUNK_BYTES, TRIES_MAX, Download, address
+from safelight.sdk.files import CHUNK_BYTES, TRIES_MAX, Download, Source, address
 from safelight.sdk.follow import READ_MAX_S
 from safelight.sdk.resources import (
     Change,
@@ -31,6 +31,7 @@ from safelight.sdk.resources import (
     Page,
     Project,
     Quote,
+    Upload,
 )
 from safelight.sdk.retries import TRIES_MAX as CALL_TRIES_MAX
 from safelight.sdk.retries import TRIES_PATIENT, Retries, is_past, pause_s
@@ -175,6 +176,35 @@ class Safelight:
             raise DownloadFailed(f"generation {generation.id} broke off: {error}", code="download_failed") from error
         finally:
             plan.discard()
+
+    def upload(self, path: str | Path, *, project: Id | None = None) -> Upload:
+        """A start image: pass its id as `start`. Bytes that the project has already are not sent again.
+
+        Raises OSError if the file cannot be read.
+        """
+        source = Source.look(Path(path))
+        upload = self.send(
+            calls.begin_upload(
+                self.session.project(project),
+                size=source.size,
+                sha256=source.sha256,
+                filename=source.path.name,
+                mime=source.mime,
+            )
+        )
+        idle = 0  # tries in a row that brought nothing
+        while upload.upload is not None:
+            offset = upload.upload.offset
+            part = source.part(offset, upload.upload.max_chunk)
+            try:
+                upload = self.send(calls.send_part(upload.id, offset, part))
+            except (Unreachable, Conflict):  # some of it may have arrived: ask how much
+                time.sleep(pause_s(idle, random.random()))
+                upload = self.send(calls.get_upload(upload.id))
+            idle = idle + 1 if upload.upload is not None and upload.upload.offset <= offset else 0
+            if idle == TRIES_MAX:
+                raise UnexpectedAnswer(f"the upload of {source.path.name} does not go on", code="unexpected_answer")
+        return upload
 
     def changes(
         self, after: Cursor | str | None = None, *, project: Id | None = None, follow: bool = True
