@@ -1,0 +1,513 @@
+"""An installation put together by hand around a fresh database: real providers, emulators, files and sockets.
+
+`World` is what never dies here: the API's half (submit, hooks, reads). A `Node` is one worker process with a pool
+of its own, so that it can be stopped in good order (`stop`) or die (`die`): its connections are cut first, and
+whatever it was doing ends without a last word to the database, as after SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from safelight.credits import audit, ledger
+from safelight.db import task_queue
+from safelight.db.pool import Database, Row
+from safelight.emulators.serve import Address
+from safelight.jobs import reads, settle, trace
+from safelight.jobs.engine import Engine
+from safelight.jobs.inbox import Intake, Overloaded, UnknownAttempt, WrongToken
+from safelight.jobs.learning import Durations
+from safelight.jobs.parts import Parts
+from safelight.jobs.policy import JobPolicy
+from safelight.jobs.progress import ProgressBoard
+from safelight.jobs.service import JobService, Submitted
+from safelight.jobs.settler import Settler
+from safelight.jobs.storing import MediaRoom
+from safelight.jobs.submission import Submission
+from safelight.jobs.worker import Worker
+from safelight.media.fetch import Fetcher, FetchLimits, SizeLimits
+from safelight.media.store import Store, open_store
+from safelight.providers.base import Provider, Transient, WebhookForged, WebhookRequest
+from safelight.providers.factory import Limits, ProviderSettings, build_providers
+from safelight.providers.fal import FalSettings
+from safelight.providers.kie import KieSettings
+from safelight.providers.registry import Registry
+
+DEADLINE_S = 30.0
+"""Of every wait. Nothing here takes a tenth of it on a quiet machine."""
+LOOK_EVERY_S = 0.03
+CREDITS = 1_000_000
+
+Build = Callable[..., Awaitable["World"]]
+
+POLICY = {
+    "lease_s": 2.0,
+    "unknown_grace_s": 3.0,
+    "retry_delay_s": 0.05,
+    "cancel_grace_s": 2.0,
+    "missing_grace_s": 1.0,
+    "account_pause_s": 1.0,
+    "read_through_after_s": 0.3,
+    "submit_timeout_s": 20.0,
+}
+"""Small numbers, so that what takes minutes in life takes seconds here."""
+
+REGISTRY = Registry.load(None)
+MODELS = {
+    "local": ("local/aurora", {"width": 64, "height": 64}),
+    "local clip": ("local/drift", {"width": 64, "height": 64, "duration": 0.5}),
+    "fal": ("fal-ai/flux/schnell", {"image_size": {"width": 64, "height": 64}}),
+    "fal clip": ("fal-ai/wan-t2v", {}),
+    "kie": ("google/nano-banana", {}),
+    "kie clip": ("veo3_fast", {}),
+}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def until(condition: Callable[[], Awaitable[Any]], what: str = "", deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until `condition` gives something true, and give it back."""
+    ends_at = time.monotonic() + deadline_s
+    while True:
+        if found := await condition():
+            return found
+        assert time.monotonic() < ends_at, f"waited {deadline_s} s for {what or condition}"
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def submission(what: str, faults: Mapping[str, Any] | None = None, **given: Any) -> Submission:
+    """A small job: `what` names provider and kind; `faults` go to its emulator; other names to the submission."""
+    model, small = MODELS[what]
+    body = {"prompt": f"a red fox {uuid4()}", **small, **given.pop("input", {})}
+    if faults:
+        body["_emulator"] = dict(faults)
+    return Submission(model=model, input=body, **given)
+
+
+@dataclass
+class Node:
+    """A worker process."""
+
+    world: World
+    db: Database
+    parts: Parts
+    engine: Engine
+    worker: Worker
+    providers: dict[str, Provider]
+    fetcher: Fetcher
+    running: asyncio.Task[None] | None = None
+
+    def start(self) -> Node:
+        self.running = asyncio.create_task(self.worker.run())
+        return self
+
+    async def stop(self) -> None:
+        """In good order, as after SIGTERM."""
+        await self._end_tasks()
+        await self.db.close()
+        await self._close()
+
+    async def die(self) -> None:
+        """Without a last word: the database hears nothing more of it."""
+        self.db.pool.terminate()
+        await self._end_tasks()
+        await self._close()
+
+    async def _end_tasks(self) -> None:
+        if self.running is not None:
+            self.running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([self.running], timeout=DEADLINE_S)
+            assert self.running.done(), "the worker does not end"
+
+    async def _close(self) -> None:
+        if self in self.world.nodes:
+            self.world.nodes.remove(self)
+        for provider in self.providers.values():
+            await provider.close()
+        await self.fetcher.close()
+
+
+@dataclass
+class World:
+    """The installation without its workers, and what a test asks of it."""
+
+    db: Database
+    project: UUID
+    emulators: Address
+    folder: Path
+    store: Store
+    policy: JobPolicy
+    limits: Mapping[str, Limits]
+    has_webhooks: bool
+    allow_emulators_address: bool
+    providers: dict[str, Provider]
+    service: JobService = field(init=False)
+    intake: Intake = field(init=False)
+    nodes: list[Node] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)
+    hook_answers: Counter[int] = field(default_factory=Counter)
+    hooks_url: str = ""
+    hooks_are_down: bool = False
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    _enqueued: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # --- workers ----------------------------------------------------------------------------------------------
+
+    async def node(self) -> Node:
+        """A worker process, not yet running."""
+        db = await Database.connect(self.db.dsn, size_max=6)
+        providers = self.build_providers()
+        ports = [url.rpartition("//")[2].partition("/")[0] for url in (self.emulators.base_url,)]
+        fetcher = Fetcher(
+            frozenset(ports if self.allow_emulators_address else ()),
+            FetchLimits(SizeLimits(image=2_000_000, video=8_000_000), total_s=20.0, stall_s=5.0),
+        )
+        durations = Durations(db)
+        holder: list[Worker] = []
+
+        def freed(_: str) -> None:
+            if holder:
+                holder[0].reconciler.hurry()
+
+        parts = Parts(
+            db=db,
+            providers=providers,
+            models=REGISTRY,
+            policy=self.policy,
+            media=MediaRoom(self.store, fetcher, self.folder / "scratch"),
+            settler=Settler(db, durations, now, freed),
+            board=ProgressBoard(db, lambda _, payload: self.published.append(payload)),
+            durations=durations,
+            now=now,
+            webhook_url=self.webhook_url,
+            media_url=lambda key: f"https://media.invalid/{key}",
+            worker=f"worker-{uuid4().hex[:8]}",
+            allow_emulator=True,
+            freed=freed,
+            is_reachable=self.has_webhooks,
+        )
+        engine = Engine(parts)
+        worker = Worker(parts, engine)
+        holder.append(worker)
+        node = Node(self, db, parts, engine, worker, providers, fetcher)
+        self.nodes.append(node)
+        return node
+
+    async def start_node(self) -> Node:
+        return (await self.node()).start()
+
+    def build_providers(self) -> dict[str, Provider]:
+        fal = f"{self.emulators.fal_url}"
+        return build_providers(
+            ProviderSettings(
+                fal=FalSettings(key="id:secret", queue_url=f"{fal}/queue", rest_url=f"{fal}/rest"),
+                kie=KieSettings(key="a key", api_url=self.emulators.kie_url, webhook_hmac_key="hmac of ours"),
+                limits=self.limits,
+            )
+        )
+
+    def webhook_url(self, provider: str, attempt: UUID, token: str) -> str | None:
+        # No one listens on port 9: a submit without a webhook still names its attempt in the emulator's books.
+        base = self.hooks_url if self.has_webhooks else "http://127.0.0.1:9"
+        return f"{base}/hooks/{provider}/{attempt}/{token}"
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    async def submit(self, what: str | Submission, faults: Mapping[str, Any] | None = None, **given: Any) -> UUID:
+        return (await self.submitted(what, faults, **given)).job["id"]
+
+    async def submitted(
+        self,
+        what: str | Submission,
+        faults: Mapping[str, Any] | None = None,
+        *,
+        project: UUID | None = None,
+        job_id: UUID | None = None,
+        key: str | None = None,
+        **given: Any,
+    ) -> Submitted:
+        wanted = submission(what, faults, **given) if isinstance(what, str) else what
+        return await self.service.submit(project or self.project, wanted, job_id=job_id, idempotency_key=key)
+
+    async def job(self, job_id: UUID) -> Row:
+        async with self.db.connection() as conn:
+            row = await reads.job(conn, job_id)
+        assert row is not None
+        return row
+
+    async def reaches(self, job_id: UUID, *stages: str) -> Row:
+        """Wait until the job is in one of these stages. Another end than these is a failure at once."""
+
+        async def look() -> Row | None:
+            row = await self.job(job_id)
+            if row["stage"] in stages:
+                return row
+            ended = row["stage"] in ("completed", "failed", "canceled", "expired")
+            assert not ended, f"{row['stage']}, not {stages}: {row['error']}"
+            return None
+
+        try:
+            return await until(look, f"{stages}")
+        except AssertionError as error:
+            steps = [(step["attempt"], step["step"], step["detail"]) for step in await self.trace(job_id)]
+            raise AssertionError(f"{error}; stage {(await self.job(job_id))['stage']}, trace {steps}") from None
+
+    async def ends(self, *job_ids: UUID) -> list[Row]:
+        """Wait until all of them have ended, whichever way."""
+        ends = ("completed", "failed", "canceled", "expired")
+        return [await self.reaches(job_id, *ends) for job_id in job_ids]
+
+    async def trace(self, job_id: UUID) -> list[Row]:
+        async with self.db.connection() as conn:
+            return await trace.read(conn, job_id)
+
+    async def steps(self, job_id: UUID) -> list[str]:
+        return [step["step"] for step in await self.trace(job_id)]
+
+    async def attempts(self, job_id: UUID) -> list[Row]:
+        return await self.rows("select * from attempts where job_id = $1 order by number", job_id)
+
+    async def rows(self, query: str, *args: Any) -> list[Row]:
+        async with self.db.connection() as conn:
+            return await conn.fetch(query, *args)
+
+    async def value(self, query: str, *args: Any) -> Any:
+        async with self.db.connection() as conn:
+            return await conn.fetchval(query, *args)
+
+    async def wallet(self, project: UUID | None = None) -> ledger.Wallet:
+        async with self.db.connection() as conn:
+            return await ledger.wallet(conn, project or self.project)
+
+    async def new_project(self, credits: int = CREDITS) -> UUID:
+        async with self.db.connection() as conn:
+            project = await conn.fetchval("insert into projects (name) values ('a project') returning id")
+            if credits:
+                await ledger.grant(conn, project, credits, key="start", note="", actor="test")
+        return project
+
+    async def accepted(self, job_id: UUID | None = None) -> Counter[str]:
+        """How many tasks the providers accepted for each attempt (of this job, or of all): what they would bill."""
+        ours = {str(row["id"]) for row in await self.rows("select id, job_id from attempts")
+                if job_id in (None, row["job_id"])}  # fmt: skip
+        async with httpx.AsyncClient(trust_env=False) as client:
+            listed = (await client.get(f"{self.emulators.base_url}/_emulator/requests")).json()
+        return Counter(each["attempt"] for each in listed if each["attempt"] in ours)
+
+    async def deliveries(self, job_id: UUID) -> list[dict[str, Any]]:
+        """Every webhook that the emulators sent about this job."""
+        ours = {str(row["id"]) for row in await self.attempts(job_id)}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            listed = (await client.get(f"{self.emulators.base_url}/_emulator/deliveries")).json()
+        return [each for each in listed if each["attempt"] in ours]
+
+    # --- the API's half ---------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        self.project = await self.new_project()
+        self.intake = Intake(self.db, self.providers, self._webhook_stored)
+        api_engine = Engine((await self._reader_parts()))
+        self.service = JobService(
+            db=self.db,
+            models=REGISTRY,
+            providers=self.providers,
+            enabled=frozenset(name for name, each in self.providers.items() if each.disabled is None),
+            policy=self.policy,
+            now=now,
+            tasks_waiting=self._enqueued.set,
+            advance=api_engine.advance,
+            allow_emulator=True,
+        )
+        await self._background(self.intake.run())
+        await self._background(self._notify())
+        await self._serve_hooks()
+
+    async def _reader_parts(self) -> Parts:
+        """A reader's look (J5) happens in the API's process, which settles too."""
+        node = await self.node()
+        self.nodes.remove(node)
+        self._stack.push_async_callback(node.stop)
+        await self._background(node.parts.settler.run())
+        return node.parts
+
+    async def close(self) -> None:
+        for node in list(self.nodes):
+            await node.stop()
+        await self._stack.aclose()
+        for provider in self.providers.values():
+            await provider.close()
+
+    async def _background(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._stack.push_async_callback(end)
+
+    def _webhook_stored(self) -> None:
+        for node in self.nodes:
+            node.worker.webhook_arrived()
+
+    async def _notify(self) -> None:
+        while True:
+            await self._enqueued.wait()
+            self._enqueued.clear()
+            await task_queue.notify(self.db)
+
+    async def _receive(self, request: Request) -> Response:
+        status = await self.receive(
+            request.path_params["provider"],
+            request.path_params["attempt"],
+            request.path_params["token"],
+            {name.lower(): value for name, value in request.headers.items()},
+            await request.body(),
+        )
+        self.hook_answers[status] += 1
+        return Response(status_code=status)
+
+    async def receive(self, provider: str, attempt: str, token: str, headers: dict[str, str], body: bytes) -> int:
+        """As the API's door: the HTTP status of a webhook."""
+        if self.hooks_are_down:
+            return 503
+        try:
+            await self.intake.receive(provider, UUID(attempt), token, WebhookRequest(headers, body, now()))
+        except (WebhookForged, WrongToken):
+            return 401
+        except UnknownAttempt:
+            return 404
+        except (Overloaded, Transient):
+            return 503
+        return 200
+
+    async def _serve_hooks(self) -> None:
+        app = Starlette(routes=[Route("/hooks/{provider}/{attempt}/{token}", self._receive, methods=["POST"])])
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        task = asyncio.create_task(server.serve([listener]))
+
+        async def end() -> None:
+            server.should_exit = True
+            server.force_exit = True
+            await task
+            listener.close()
+
+        self._stack.push_async_callback(end)
+        self.hooks_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def a_world(
+    db: Database,
+    emulators: Address,
+    folder: Path,
+    *,
+    policy: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Limits] | None = None,
+    webhooks: bool = True,
+    workers: int = 1,
+    allow_emulators_address: bool = True,
+) -> World:
+    """Put one together, with a project that has credits, and `workers` running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = World(
+        db=db,
+        project=uuid4(),
+        emulators=emulators,
+        folder=folder,
+        store=open_store((folder / "media").resolve().as_uri(), is_durable=False),
+        policy=JobPolicy(**(POLICY | dict(policy or {}))),
+        # Emulated KIE has no rate limit of its own, and 2 submits a second would make every test of many jobs slow.
+        limits={"kie": Limits(rate_per_s=0), **(limits or {})},
+        has_webhooks=webhooks,
+        allow_emulators_address=allow_emulators_address,
+        providers={},
+    )
+    world.providers = world.build_providers()
+    await world.open()
+    for _ in range(workers):
+        await world.start_node()
+    return world
+
+
+# --- what must hold whatever happened -------------------------------------------------------------------------
+
+
+async def books_balance(world: World, *, unanswered: bool = False) -> None:
+    """Every promise at once: the ledger adds up, the log has no hole and leads to the tables' rows, every job has
+    ended and left nothing behind, results and charges belong to completed jobs, no attempt was bought twice.
+
+    `unanswered`: webhooks may still be on their way.
+    """
+
+    async def is_quiet() -> bool:
+        return unanswered or not await world.value("select count(*) from inbox where processed_at is null")
+
+    await until(is_quiet, "the inbox to be empty")
+    async with world.db.snapshot() as conn:
+        assert await audit.audit(conn) == []
+        jobs = await conn.fetch("select * from jobs order by id")
+        assert [job["id"] for job in jobs if job["completed_at"] is None] == [], "jobs without an end"
+        assert await conn.fetch("select * from job_work") == []
+        assert await conn.fetch("select * from job_progress") == []
+
+        made = await conn.fetch("select * from generations order by job_id, output_index")
+        for job in jobs:
+            own = [row["id"] for row in made if row["job_id"] == job["id"]]
+            assert own == list(job["generations"])
+            assert own == [settle.generation_id(job["id"], index) for index in range(len(own))]
+            assert bool(own) is (job["stage"] == "completed")
+            captured = await conn.fetchval(
+                "select coalesce(sum(amount), 0) from ledger_transfers where job_id = $1 and reason = 'capture'",
+                job["id"],
+            )
+            assert captured == (job["charged"] or 0)
+            assert job["charged"] is None or job["charged"] == settle.charge(job, len(own))
+
+        numbers = await conn.fetch("select job_id, array_agg(number order by number) as n from attempts group by 1")
+        assert all(row["n"] == list(range(1, len(row["n"]) + 1)) for row in numbers)
+        await _log_leads_to_the_rows(conn)
+    for row in made:
+        await world.store.head(row["files"]["original"])
+    assert {attempt: n for attempt, n in (await world.accepted()).items() if n > 1} == {}, "bought twice"
+
+
+async def _log_leads_to_the_rows(conn: Any) -> None:
+    for project in await conn.fetch("select project_id, head from project_heads"):
+        changes = await conn.fetch(
+            "select seq, tbl, op, id, row from changes where project_id = $1 order by seq", project["project_id"]
+        )
+        assert [change["seq"] for change in changes] == list(range(1, project["head"] + 1))
+        held: dict[tuple[str, str], Any] = {}
+        for change in changes:
+            if change["op"] == "delete":
+                del held[change["tbl"], str(change["id"])]
+            else:
+                held[change["tbl"], str(change["id"])] = change["row"]
+        for table in ("jobs", "generations", "shot_generations"):
+            rows = await conn.fetch(
+                f"select to_jsonb(t) as row from {table} t where project_id = $1", project["project_id"]
+            )
+            fresh = {row["row"]["id"]: row["row"] for row in rows}
+            assert {key[1]: row for key, row in held.items() if key[0] == table} == fresh, table
