@@ -46,3 +46,21 @@ export function createEventParser(onEvent: (event: StreamEvent) => void): (chunk
     if (rest.length + dataChars > PENDING_MAX_CHARS) throw new RangeError('event too long');
   };
 }
+
+/** Reads an answer's body as events until it ends; `onHeard` after every sign of life. Raises what the network raises. */
+export async function readEvents(
+  response: Response,
+  onHeard: () => void,
+  onEvent: (event: StreamEvent) => void,
+): Promise<void> {
+  if (response.body === null) throw new Error('an event stream without a body');
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  const push = createEventParser(onEvent);
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    push(decoder.decode(value, { stream: true }));
+    onHeard();
+  }
+}

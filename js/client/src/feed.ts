@@ -1,7 +1,7 @@
 import type { Api } from './api';
 import { fullJitter } from './backoff';
 import { eventId, headVerdict, judge, type Position, parseEventId } from './cursor';
-import { createEventParser, type StreamEvent } from './eventStream';
+import { readEvents, type StreamEvent } from './eventStream';
 import { type FreshnessState, nextPoll, waitFor } from './policy';
 import { Problem } from './problem';
 import type { Change, ChangePage, ClientConfig, ProgressNote } from './resources';
@@ -55,9 +55,9 @@ export interface Feed {
 const PAGE_LIMIT = 500;
 /** Further behind than this, re-reading the lists is cheaper than replaying the log. */
 const REPLAY_MAX = 2_000;
-/** A stream that misses two beats and a half is dead, whatever the socket says. */
-const SILENT_BEATS = 2.5;
-const HEARTBEAT_DEFAULT_MS = 10_000;
+/** A stream that missed two beats is dead, whatever the socket says. */
+const SILENT_BEATS = 2.2;
+const HEARTBEAT_DEFAULT_MS = 15_000;
 /** HTTP/1.1 browsers have six connections per host: a tab nobody looks at gives its stream back. */
 const HIDDEN_STREAM_MS = 20_000;
 /** Timers that come this late mean that the machine slept. */
@@ -112,6 +112,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
   const freshness = (): FreshnessState => ({
     streamOpen: stream?.open ?? false,
     proofAgeMs: lastProofAt === null ? Number.POSITIVE_INFINITY : host.now() - lastProofAt,
+    beatMs: heartbeatMs,
     visible,
     jobsActive: handlers.jobsActive?.() ?? false,
     forcedMs,
@@ -284,22 +285,15 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     try {
       const headers = { accept: 'text/event-stream', 'last-event-id': eventId(from) };
       const response = await api.open(`${base}/stream`, headers, mine.abort.signal);
-      if (response.body === null) throw new Error('no body');
       if (stream !== mine) return;
       mine.open = true;
-      mine.heardAt = host.now();
       changed();
-      const reader = response.body.getReader();
-      const decoder = new TextDecoder();
-      const push = createEventParser(onEvent);
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (stream !== mine) return;
-        if (done) break;
+      // What a dropped stream still had in its pipe is nobody's: the cursor reads it again.
+      const heard = (): void => {
         mine.heardAt = host.now();
-        push(decoder.decode(value, { stream: true }));
         step();
-      }
+      };
+      await readEvents(response, heard, (event) => stream === mine && onEvent(event));
     } catch (error) {
       if (stream !== mine) return;
       if (error instanceof Problem && error.status === 410) forget();

@@ -4,6 +4,8 @@ export interface FreshnessState {
   readonly streamOpen: boolean;
   /** Since the last proof: an event, a beat that names the head, or an answered poll. */
   readonly proofAgeMs: number;
+  /** The server's own rhythm: a beat is due this often. */
+  readonly beatMs: number;
   readonly visible: boolean;
   readonly jobsActive: boolean;
   /** `DEADMODE_FORCE_POLLING_MS`, if the operator set it. */
@@ -14,8 +16,8 @@ export interface FreshnessState {
   readonly longWaitWorks: boolean;
 }
 
-/** Older than this, a proof is ageing: a beat is due every 10 s, 5 s while jobs are active. */
-export const PROOF_FRESH_MS = 12_000;
+/** A proof older than this many beats is ageing: one was due and did not come. */
+export const FRESH_BEATS = 1.3;
 export const SAFETY_NET_MS = 30_000;
 /** Nobody looks more rarely than this in a visible tab, whatever failed. */
 export const VISIBLE_MAX_MS = 15_000;
@@ -38,7 +40,7 @@ export function nextPoll(s: FreshnessState, random: number): number {
     return Math.round(300 + random * (bound - 300));
   }
   if (s.streamOpen) {
-    return s.proofAgeMs <= PROOF_FRESH_MS ? SAFETY_NET_MS : Math.round(10_000 + random * 5_000);
+    return s.proofAgeMs <= FRESH_BEATS * s.beatMs ? SAFETY_NET_MS : Math.round(10_000 + random * 5_000);
   }
   if (!s.visible) return Math.round((s.jobsActive ? 16_000 : 29_000) + jitter);
   if (s.longWaitWorks) return LONG_WAIT_SPACING_MS;

@@ -29,6 +29,7 @@ import {
 } from '@safelight/client';
 import type { QueryClient } from '@tanstack/react-query';
 import { keepDismissals, keepDrafts, keptDismissals, keptDrafts } from './keepsakes';
+import { readJobs } from './reading';
 import { added, createStore, removed, type Store } from './store';
 
 /** Everything of one project that this window knows: the cache, the feed that keeps it true, and what a person may do. */
@@ -84,9 +85,6 @@ export interface Darkroom {
 
 const PAGE = 60;
 const REREAD_MAX = 200;
-const FAILED_SHOWN = 20;
-/** Failures older than this are history, not news. */
-const FAILED_SHOWN_MS = 24 * 3600 * 1000;
 /** A finished job's row comes before it in the log; later than this, we look for it. */
 const OVERDUE_GRACE_MS = 4_000;
 const CONFIG_EVERY_MS = 10_000;
@@ -135,28 +133,10 @@ export function createDarkroom(api: Api, project: string, cache: QueryClient): D
 
   // --- reading -------------------------------------------------------------------------------------------------
 
-  async function readJobs(): Promise<List<Job>> {
-    // Pending before processing: a job that moves on between the two reads is in both, never in neither.
-    let merged: List<Job> | null = null;
-    for (const query of ['status=pending', 'status=processing', 'status=failed']) {
-      const limit = query.endsWith('failed') ? FAILED_SHOWN : REREAD_MAX;
-      const { data, seq } = await api.call<Page<Job>>('GET', `${base}/jobs?${query}&limit=${limit}`);
-      const page = listOf<Job>({ items: data.items.filter(isNews), next_cursor: null }, seq ?? 0);
-      merged =
-        merged === null
-          ? page
-          : appendPage(merged, { ...data, items: page.rows, next_cursor: null }, seq ?? 0, JOBS);
-      for (const job of page.rows) if (isUnfinished(job)) hear(job.id, job.progress);
-    }
-    return merged ?? { rows: [], seqs: {}, seq: 0, nextCursor: null };
-  }
-
-  const isNews = (job: Job): boolean =>
-    isUnfinished(job) || Date.now() - Date.parse(job.completed_at ?? job.created_at) < FAILED_SHOWN_MS;
-
   /** Jobs first, then results: a job that ends in between still has its tile, by the row or by the job. */
   async function refetch(): Promise<number> {
-    const jobList = await readJobs();
+    const jobList = await readJobs(api, project);
+    for (const job of jobList.rows) if (isUnfinished(job)) hear(job.id, job.progress);
     const loaded = Math.min(REREAD_MAX, Math.max(PAGE, generations()?.rows.length ?? 0));
     const [results, wallet] = await Promise.all([
       api.call<Page<Generation>>('GET', `${base}/generations?limit=${loaded}`),

@@ -164,7 +164,11 @@ export function Gallery({ tiles, loaded, onOpen, onReuse }: GalleryProps) {
     const row = layout.rows.findIndex((each) => each.to > tiles.indexOf(target));
     virtual.scrollToIndex(row, { align: 'auto' });
     requestAnimationFrame(() => {
-      document.querySelector<HTMLElement>(`[data-tile="${target.id}"] .tile-open`)?.focus();
+      document
+        .querySelector<HTMLElement>(
+          `[data-tile="${target.id}"] :is(.tile-open, .ended .button, .ended-dismiss)`,
+        )
+        ?.focus();
     });
   }
 

@@ -135,7 +135,6 @@ function Cancel({ jobId, started }: { readonly jobId: string; readonly started: 
     <button
       type="button"
       className="tile-cancel"
-      tabIndex={-1}
       aria-label="Cancel"
       title="Cancel"
       onClick={() => {

@@ -1,0 +1,36 @@
+import {
+  type Api,
+  appendPage,
+  isUnfinished,
+  JOBS,
+  type Job,
+  type List,
+  listOf,
+  type Page,
+} from '@safelight/client';
+
+const UNFINISHED_MAX = 200;
+const FAILED_MAX = 20;
+/** Failures older than this are history, not news. */
+const FAILED_NEWS_MS = 24 * 3600 * 1000;
+
+const isNews = (job: Job): boolean =>
+  isUnfinished(job) || Date.now() - Date.parse(job.completed_at ?? job.created_at) < FAILED_NEWS_MS;
+
+/** The jobs that have a tile: the unfinished ones, and those that failed lately. */
+export async function readJobs(api: Api, project: string): Promise<List<Job>> {
+  // Pending before processing: a job that moves on between the two reads is in both, never in neither.
+  const wanted = [
+    ['pending', UNFINISHED_MAX],
+    ['processing', UNFINISHED_MAX],
+    ['failed', FAILED_MAX],
+  ] as const;
+  let merged: List<Job> | null = null;
+  for (const [status, limit] of wanted) {
+    const path = `/v1/projects/${project}/jobs?status=${status}&limit=${limit}`;
+    const { data, seq } = await api.call<Page<Job>>('GET', path);
+    const page = { items: data.items.filter(isNews), next_cursor: null };
+    merged = merged === null ? listOf(page, seq ?? 0) : appendPage(merged, page, seq ?? 0, JOBS);
+  }
+  return merged ?? { rows: [], seqs: {}, seq: 0, nextCursor: null };
+}
