@@ -26,7 +26,18 @@ from safelight.changes import log as change_log
 from safelight.changes.log import Head, MustRefetch, NoLog
 from safelight.changes.present import Presenters
 from safelight.db.pool import Database
-from safelight.realtime.tail import Channel, Entry, RingBudget
+from safelight.realtime.tail import (
+    Beat,
+    Changes,
+    Channel,
+    Entry,
+    Event,
+    Gap,
+    Progress,
+    Quiet,
+    RingBudget,
+    Slice,
+)
 
 __all__ = ["Beat", "Changes", "Event", "Feed", "Gap", "Progress", "Quiet", "Slice", "Stats"]
 
@@ -51,54 +62,6 @@ CHANNELS_MAX: Final = 20_000
 """Past it, the project that nobody follows and that was asked about longest ago is forgotten."""
 WAIT_MAX_S: Final = 25.0
 """api.md: no request stays open for 30 s (J1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """An answer to a poll. More is waiting while the last entry's seq is below `head`."""
-
-    epoch: UUID
-    head: int
-    entries: list[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """The next entries, in order, without a hole."""
-
-    epoch: UUID
-    entries: list[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A proof of freshness: the log ended at `head` when this was made, at most `FRESH_S` ago."""
-
-    epoch: UUID
-    head: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """The reader was so slow that entries after `after` left memory; they follow, read from the log."""
-
-    after: int
-    head: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Ephemeral: not in the log, not repeated. JSON."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Quiet:
-    """Time for a beat, but nothing could be proven (the database does not answer): keep the line, claim nothing."""
-
-
-Event = Changes | Beat | Gap | Progress | Quiet
 
 
 @dataclass(slots=True)

@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+import structlog
 from starlette.responses import StreamingResponse
 
 from safelight.changes.log import MustRefetch, NoLog
 from safelight.realtime.feed import Beat, Changes, Event, Feed, Gap, Progress
 
 __all__ = ["BadCursor", "Cursor", "cursor_of", "poll", "stream"]
+
+log = structlog.get_logger("realtime")
 
 LIFE_S: Final = 25 * 60.0
 """Then the stream ends and the client comes back with a token that is checked anew."""
@@ -104,6 +108,8 @@ async def _body(feed: Feed, project: UUID, cursor: Cursor, beat_s: float, life_s
         )  # fmt: skip
     except NoLog:
         yield b"event: gone\ndata: {}\n\n"
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.warning("realtime.stream_ended", project=str(project), error=repr(error))  # the client comes back
     yield b"retry: %d\n\n" % random.randint(*RETRY_MS)
 
 

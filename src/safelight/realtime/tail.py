@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 from uuid import UUID
 
 from safelight.changes.log import Change, Head, NoLog
 
-__all__ = ["Channel", "Entry", "Ring", "RingBudget"]
+__all__ = [
+    "Beat",
+    "Changes",
+    "Channel",
+    "Entry",
+    "Event",
+    "Gap",
+    "Progress",
+    "Quiet",
+    "Ring",
+    "RingBudget",
+    "Slice",
+]
 
 RING_ENTRIES_MAX: Final = 1000
 """A second or two of the busiest project, or the minutes of a laptop's nap in an ordinary one."""
@@ -47,6 +60,54 @@ class Entry:
         if self._frame is None:
             self._frame = b"event: change\nid: %s:%d\ndata: %s\n\n" % (str(epoch).encode(), self.seq, self.data)
         return self._frame
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An answer to a poll. More is waiting while the last entry's seq is below `head`."""
+
+    epoch: UUID
+    head: int
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The next entries, in order, without a hole."""
+
+    epoch: UUID
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A proof of freshness: the log ended at `head` when this was made, at most a second ago."""
+
+    epoch: UUID
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The reader was so slow that entries after `after` left memory; they follow, read from the log."""
+
+    after: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Ephemeral: not in the log, not repeated. JSON."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Time for a beat, but nothing could be proven (the database does not answer): keep the line, claim nothing."""
+
+
+Event = Changes | Beat | Gap | Progress | Quiet
 
 
 class RingBudget:
