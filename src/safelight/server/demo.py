@@ -87,7 +87,7 @@ def _settings(options: DemoOptions, port: int, emulator_url: str) -> Settings:
         kie_webhook_key=SecretStr(KIE_KEY),
         allow_hosts=(host,),
         allow_emulator=True,
-        provider_concurrency={"kie": 20, "fal": 20},
+        provider_rate={"kie": 0},
         log_format=os.environ.get("SAFELIGHT_LOG_FORMAT", "console"),  # pyright: ignore[reportArgumentType]
         log_level=os.environ.get("SAFELIGHT_LOG_LEVEL", "warning"),
     )

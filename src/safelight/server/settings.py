@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     local_workers: int = 2
     provider_concurrency: dict[str, int] = Field(default_factory=dict)
     """JSON, e.g. `{"fal": 40}`: places at a provider; absent: the adapter's own."""
+    provider_rate: dict[str, float] = Field(default_factory=dict)
+    """JSON, e.g. `{"kie": 2}`: new tasks a second; 0 = unlimited; absent: the adapter's own."""
     project_concurrency: int = 50
 
     allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()

@@ -288,7 +288,10 @@ def _provider_settings(settings: Settings) -> ProviderSettings:
         kie = KieSettings(key=settings.kie_key.get_secret_value(), api_url=settings.kie_url, webhook_hmac_key=hmac_key)
     if settings.signed_secret is not None:
         signed = SignedSettings([settings.signed_secret.get_secret_value()])
-    limits = {name: Limits(concurrency=places) for name, places in settings.provider_concurrency.items()}
+    limits = {
+        name: Limits(concurrency=settings.provider_concurrency.get(name), rate_per_s=settings.provider_rate.get(name))
+        for name in {*settings.provider_concurrency, *settings.provider_rate}
+    }
     return ProviderSettings(fal=fal, kie=kie, signed=signed, local_workers=settings.local_workers, limits=limits)
 
 
