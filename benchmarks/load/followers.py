@@ -57,15 +57,14 @@ class EventStream(asyncio.Protocol):
         self._rest = b""
         self._at = 0.0
         self._live: asyncio.Future[None] | None = None
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
 
     async def open(self) -> None:
         """Returns when the first beat has come: from then on nothing is missed."""
         loop = asyncio.get_running_loop()
         self._live = loop.create_future()
         self._transport, _ = await loop.create_connection(lambda: self, self._address.host, self._address.port)
-        assert isinstance(self._transport, asyncio.Transport) or hasattr(self._transport, "write")
-        self._transport.write(self._request)  # type: ignore[attr-defined]
+        self._transport.write(self._request)
         async with asyncio.timeout(CONNECT_S):
             await self._live
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, Final
-
-import uvloop
+from typing import Final
 
 from benchmarks.load.arrivals import Sent, arrive
+from benchmarks.load.child import Child, report
 from benchmarks.load.followers import EventStream, Follower, Seen, SocketIo
 from benchmarks.load.http import Address
 
 FOLLOWERS: Final = 5
 DRAIN_S: Final = 30.0
 """How long after the last intended arrival answers and messages still count."""
-
-_spawn = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +30,46 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One entry a request, in milliseconds from the intended time; infinite where nothing came."""
+    """Everything with its time of `time.monotonic()`; `seen` has one entry a follower."""
 
-    late_ms: list[float]
-    """Of the load side itself: how much later than intended the bytes were written."""
-    ack_ms: list[float]
-    first_ms: list[float]
-    """Until the first of the followers had it."""
-    all_ms: list[float]
-    """Until the last of them had it."""
+    ids: Sequence[bytes]
+    sent: Sent
+    seen: Sequence[dict[bytes, float]]
     doubled: int
-    statuses: dict[int, int]
-    connections: int
-    bodies: dict[int, bytes]
+    """Ids that a follower was shown more than once."""
+
+    @property
+    def late_ms(self) -> list[float]:
+        """The load side's own fault: how much later than intended a request was written."""
+        return [_ms(meant, at) for meant, at in zip(self.sent.meant_at, self.sent.sent_at, strict=True)]
+
+    @property
+    def ack_ms(self) -> list[float]:
+        """Intended time to the whole 2xx answer; infinite where none came."""
+        return [_ms(meant, at) for meant, at in zip(self.sent.meant_at, self.sent.answered_at, strict=True)]
+
+    @property
+    def first_ms(self) -> list[float]:
+        """Intended time until the first of the followers had it."""
+        pairs = zip(self.sent.meant_at, self.ids, strict=True)
+        return [_ms(meant, self.first_at(each)) for meant, each in pairs]
+
+    @property
+    def all_ms(self) -> list[float]:
+        """Intended time until the last of the followers had it."""
+        pairs = zip(self.sent.meant_at, self.ids, strict=True)
+        return [_ms(meant, self.all_at(each)) for meant, each in pairs]
+
+    def first_at(self, identity: bytes) -> float | None:
+        return min((seen[identity] for seen in self.seen if identity in seen), default=None)
+
+    def all_at(self, identity: bytes) -> float | None:
+        times = [seen[identity] for seen in self.seen if identity in seen]
+        return max(times) if len(times) == len(self.seen) else None
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        return {status: self.sent.statuses.count(status) for status in sorted(set(self.sent.statuses))}
 
 
 def measure(
@@ -58,66 +81,17 @@ def measure(
     drain_s: float = DRAIN_S,
 ) -> Outcome:
     """Send `requests` at `rate` a second while followers watch for `ids` (one of each request, in order)."""
-    with _Child(_follow, watch, set(ids)) as followers, _Child(_send, address, requests, rate, drain_s) as sender:
+    with Child(_follow, watch, set(ids)) as followers, Child(_send, address, requests, rate, drain_s) as sender:
         followers.expect("ready", 60)
         sender.pipe.send("go")
         sent: Sent = sender.expect("sent", len(requests) / rate + drain_s + 60)
         followers.pipe.send(drain_s)
         seen, doubled = followers.expect("seen", drain_s + 60)
-    return Outcome(
-        late_ms=[_ms(meant, at) for meant, at in zip(sent.meant_at, sent.sent_at, strict=True)],
-        ack_ms=[_ms(meant, at) for meant, at in zip(sent.meant_at, sent.answered_at, strict=True)],
-        first_ms=[_ms(meant, min(times, default=None)) for meant, times in _by_request(sent, ids, seen)],
-        all_ms=[
-            _ms(meant, max(times) if len(times) == FOLLOWERS else None) for meant, times in _by_request(sent, ids, seen)
-        ],
-        doubled=doubled,
-        statuses={status: sent.statuses.count(status) for status in sorted(set(sent.statuses))},
-        connections=sent.connections,
-        bodies=sent.bodies,
-    )
-
-
-def _by_request(
-    sent: Sent, ids: Sequence[bytes], seen: Sequence[dict[bytes, float]]
-) -> list[tuple[float, list[float]]]:
-    return [
-        (meant, [of_client[each] for of_client in seen if each in of_client])
-        for meant, each in zip(sent.meant_at, ids, strict=True)
-    ]
+    return Outcome(ids, sent, seen, doubled)
 
 
 def _ms(meant: float, at: float | None) -> float:
     return math.inf if at is None else (at - meant) * 1000
-
-
-class _Child:
-    """A function in a new process, with a pipe. The process ends with the block."""
-
-    def __init__(self, work: Any, *args: Any) -> None:
-        self.pipe, theirs = _spawn.Pipe()
-        self._process = _spawn.Process(target=work, args=(theirs, *args), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def __enter__(self) -> _Child:
-        return self
-
-    def expect(self, what: str, timeout_s: float) -> Any:
-        if not self.pipe.poll(timeout_s):
-            raise TimeoutError(f"the load side's process did not say {what!r} in {timeout_s:.0f} s")
-        said, value = self.pipe.recv()
-        if said == "failed":
-            raise RuntimeError(value)
-        assert said == what, said
-        return value
-
-    def __exit__(self, *_: object) -> None:
-        self.pipe.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join(5)
 
 
 def _send(pipe: Pipe, address: Address, requests: Sequence[bytes], rate: float, drain_s: float) -> None:
@@ -125,7 +99,7 @@ def _send(pipe: Pipe, address: Address, requests: Sequence[bytes], rate: float, 
         await asyncio.to_thread(pipe.recv)
         return await arrive(address, requests, rate, drain_s)
 
-    _report(pipe, "sent", send())
+    report(pipe, "sent", send())
 
 
 def _follow(pipe: Pipe, watch: Watch, expected: set[bytes]) -> None:
@@ -139,28 +113,19 @@ def _follow(pipe: Pipe, watch: Watch, expected: set[bytes]) -> None:
         ]
         await asyncio.gather(*(follower.open() for follower in followers))
         pipe.send(("ready", None))
-        stop = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(pipe.fileno(), lambda: stop.done() or stop.set_result(None))
+        loop = asyncio.get_running_loop()
+        stop = loop.create_future()
+        loop.add_reader(pipe.fileno(), lambda: stop.done() or stop.set_result(None))
         await stop
-        asyncio.get_running_loop().remove_reader(pipe.fileno())
+        loop.remove_reader(pipe.fileno())
         drain_s: float = pipe.recv()
-        if seen.left:
-            try:
-                async with asyncio.timeout(drain_s):
+        try:
+            async with asyncio.timeout(drain_s):
+                while seen.left:
                     await seen.whole.wait()
-            except TimeoutError:
-                pass
+        except TimeoutError:
+            pass
         await asyncio.gather(*(follower.close() for follower in followers))
         return seen.at, seen.doubled
 
-    _report(pipe, "seen", follow())
-
-
-def _report(pipe: Pipe, name: str, work: Any) -> None:
-    """Run and send what came of it."""
-    try:
-        pipe.send((name, uvloop.run(work)))
-    except EOFError:
-        return  # the one who measures has gone
-    except BaseException as error:
-        pipe.send(("failed", f"{type(error).__name__}: {error}"))
+    report(pipe, "seen", follow())

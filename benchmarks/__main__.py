@@ -1,0 +1,74 @@
+"""`python -m benchmarks [names] [--quick] [--no-peers]`: measures, shows tables, writes `.bench/results.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks.facts import facts
+from benchmarks.figure import Figure, Options
+from benchmarks.figures import bare, chain, changes, footprint, submits
+from benchmarks.load.child import LoadFailed
+from benchmarks.peers.usual_stack import ensure_redis
+from benchmarks.processes import ROOT, NotReady
+
+FIGURES: Final[tuple[Figure, ...]] = (footprint.FIGURE, submits.FIGURE, changes.FIGURE, bare.FIGURE, chain.FIGURE)
+RESULTS: Final = ROOT / ".bench" / "results.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"{', '.join(each.name for each in FIGURES)}; none: all of them")
+    parser.add_argument("--quick", action="store_true", help="one short run each: to see that it works, not to quote")
+    parser.add_argument("--no-peers", action="store_true", help="Safelight alone")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
+    given = parser.parse_args()
+    by_name = {each.name: each for each in FIGURES}
+    if unknown := set(given.names) - set(by_name):
+        parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(by_name)}")
+    chosen = [by_name[name] for name in given.names] or list(FIGURES)
+    console = Console()
+    began = time.monotonic()
+    results: dict[str, Any] = {"facts": facts(), "is_quick": given.quick, "figures": {}}
+    options = Options(given.quick, not given.no_peers, lambda said: console.print(f"[dim]{said}[/]"))
+    try:
+        if options.has_peers:
+            ensure_redis()
+        for figure in chosen:
+            console.rule(figure.title)
+            data = figure.measure(options)
+            results["figures"][figure.name] = data
+            _write(given.out, results)
+            figure.show(console, data)
+    except (NotReady, LoadFailed, RuntimeError) as error:
+        console.print(f"[red]{type(error).__name__}:[/] {error}", markup=True)
+        return 1
+    console.print(f"{time.monotonic() - began:.0f} s; written to {given.out}")
+    return 0
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_finite(results), indent=1) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: `null` says that it never came."""
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, float):
+        return None if math.isinf(value) or math.isnan(value) else round(value, 4)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
