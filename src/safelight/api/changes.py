@@ -33,9 +33,7 @@ class Beacon(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     transport: Annotated[str, Field(max_length=20)]
-    visible_ms: Annotated[list[Annotated[float, Field(ge=0, le=86_400_000)]], Field(max_length=200)] = Field(
-        default_factory=list
-    )
+    visible_ms: Annotated[list[Annotated[float, Field(ge=0, le=86_400_000)]], Field(max_length=200)] = []
 
 
 @router.get(
@@ -123,7 +121,7 @@ async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[byte
         if body["progress"] != progressed:
             progressed = body["progress"]
             yield b"event: progress\ndata: %s\n\n" % _encode({"job_id": body["id"], **body["progress"]})
-        lines = row["logs"] or []
+        lines: list[str] = row["logs"] or []
         for line in lines[lines_sent:]:
             yield b"event: log\ndata: %s\n\n" % _encode({"message": line})
         lines_sent = len(lines) if len(lines) >= lines_sent else 0

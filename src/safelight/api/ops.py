@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -18,7 +20,7 @@ async def healthz() -> Response:
 @router.get("/readyz", summary="Can it serve", responses={503: {"description": "Not now; `checks` says why"}})
 async def readyz(ctx: Ctx) -> Response:
     """Asks the database, and what else this process needs."""
-    checks = await ctx.readiness() if ctx.readiness else {}
+    checks: Mapping[str, str] = await ctx.readiness() if ctx.readiness else {}
     is_ready = all(said == "ok" for said in checks.values())
     return answer({"status": "ok" if is_ready else "unavailable", "checks": checks}, 200 if is_ready else 503)
 

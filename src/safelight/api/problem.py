@@ -185,10 +185,10 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        faults = [
+        faults: list[dict[str, Any]] = [
             {"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in error.errors()[:50]
         ]
-        first = faults[0] if faults else {"loc": [], "msg": "the input is invalid"}
+        first: dict[str, Any] = faults[0] if faults else {"loc": [], "msg": "the input is invalid"}
         where = ".".join(str(part) for part in first["loc"])[:SAID_MAX]
         return problem(request.url.path, "invalid_input", f"{where}: {first['msg']}"[:1000], errors=faults)
 

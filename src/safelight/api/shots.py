@@ -27,7 +27,7 @@ class ShotBody(BaseModel):
     name: Name
     position: Position | None = Field(None, description="Fractional index; absent = last")
     settings: dict[str, Any] = Field(default_factory=dict)
-    generation_ids: Annotated[list[UUID], Field(max_length=500)] = Field(default_factory=list)
+    generation_ids: Annotated[list[UUID], Field(max_length=500)] = []
 
 
 class ShotPatch(BaseModel):

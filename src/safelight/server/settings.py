@@ -14,7 +14,9 @@ Role = Literal["api", "realtime", "worker"]
 class Settings(BaseSettings):
     """What is not set is either not needed or made by the installation itself and kept in its database."""
 
-    model_config = SettingsConfigDict(env_prefix="SAFELIGHT_", extra="ignore", validate_default=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SAFELIGHT_", extra="ignore", validate_default=True, populate_by_name=True
+    )
 
     host: str = "127.0.0.1"
     port: int = 8080

@@ -42,6 +42,7 @@ from safelight.jobs.service import JobService
 from safelight.jobs.settler import Settler
 from safelight.jobs.storing import MediaRoom
 from safelight.jobs.worker import Worker
+from safelight.library.page import instant
 from safelight.library.presenters import library_presenters
 from safelight.media.fetch import Fetcher
 from safelight.media.serve import media_route
@@ -299,7 +300,7 @@ def _presenters(media_path: Callable[[str], str]) -> Presenters:
     """How each visible table's rows look in the feed: as the API shows them."""
 
     def project(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in ("id", "name", "created_at")}
+        return {"id": row["id"], "name": row["name"], "created_at": instant(row["created_at"])}
 
     return Presenters(
         {**library_presenters(media_path), "jobs": present_job, "credits": ledger.present_wallet, "projects": project}
