@@ -20,6 +20,7 @@ from safelight.credits.ledger import InsufficientCredits, LedgerError
 from safelight.jobs.errors import JobError
 from safelight.library.errors import LibraryError
 from safelight.media.errors import MediaError
+from safelight.realtime.sse import BadCursor
 
 log: Final = structlog.get_logger("api")
 
@@ -202,6 +203,22 @@ def install(app: FastAPI) -> None:
         asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError, UnicodeEncodeError,
     ):  # fmt: skip
         app.add_exception_handler(kind, unwritable)
+
+    async def bad_cursor(request: Request, error: Exception) -> Response:
+        return problem(request.url.path, "invalid_input", str(error))
+
+    app.add_exception_handler(BadCursor, bad_cursor)
+
+    async def database_away(request: Request, error: Exception) -> Response:
+        log.warning("request.unavailable", path=request.url.path, error=repr(error))
+        said = "The database does not answer at the moment; nothing was changed. Try again."
+        return problem(request.url.path, "overloaded", said, headers={"Retry-After": "2"})
+
+    for kind in (
+        TimeoutError, ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
+        asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.AdminShutdownError,
+    ):  # fmt: skip
+        app.add_exception_handler(kind, database_away)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -22,6 +22,9 @@ log: Final = structlog.get_logger("server")
 DRAIN_S: Final = 3
 """Requests and streams get this long to end by themselves when we stop."""
 
+STUCK_MS: Final = 60_000
+"""Sent and never acknowledged for this long: the other side is gone."""
+
 Ready = Callable[[System], Coroutine[Any, Any, None]]
 
 
@@ -89,6 +92,9 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Inherited by every connection: a client that no longer takes what we send is let go (S7).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MS)
     try:
         listener.bind((host, port))
     except OSError as error:
