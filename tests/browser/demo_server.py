@@ -81,10 +81,7 @@ class Demo:
 
 
 def takes_words(model: dict[str, Any]) -> bool:
-    fields = model.get("fields") or []
-    return not fields or (
-        any(each["name"] == "prompt" for each in fields) and not any(each.get("required_start") for each in fields)
-    )
+    return model["enabled"] and not model["needs_start"]
 
 
 def start(data: Path) -> tuple[subprocess.Popen[bytes], Demo]:

@@ -67,12 +67,21 @@ export interface Wallet {
   readonly available: number;
 }
 
+export type FieldType = 'text' | 'int' | 'number' | 'select' | 'image' | 'bool';
+
+/** One input of a model: enough to draw its form. */
 export interface ModelField {
   readonly name: string;
-  readonly type: string;
-  readonly label?: string | null;
-  readonly default?: unknown;
-  readonly options?: readonly unknown[] | null;
+  readonly type: FieldType;
+  readonly label: string;
+  readonly required?: boolean;
+  readonly default?: string | number | boolean;
+  readonly options?: readonly (string | number)[];
+  readonly min?: number;
+  readonly max?: number;
+  readonly max_length?: number;
+  readonly advanced?: boolean;
+  readonly help?: string;
 }
 
 export interface Model {
@@ -80,17 +89,24 @@ export interface Model {
   readonly name: string;
   readonly provider: string;
   readonly kind: Kind;
-  readonly description?: string | null;
-  readonly price?: { readonly unit: string; readonly amount: number } | null;
-  readonly max_outputs?: number | null;
-  readonly fields?: readonly ModelField[] | null;
-  readonly eta_s?: number | null;
+  readonly description: string;
+  readonly price: { readonly unit: string; readonly amount: number };
+  readonly max_outputs: number;
+  readonly fields: readonly ModelField[];
+  /** The image field that a job's `start` goes into. */
+  readonly start_field: string | null;
+  readonly needs_start: boolean;
+  /** Learnt from history, in seconds. */
+  readonly eta_s: number;
+  /** False where the provider's key is missing. */
+  readonly enabled: boolean;
 }
 
 export interface Session {
-  readonly project_id: string;
+  /** Where the page begins; null for somebody who may open none. */
+  readonly project_id: string | null;
   readonly projects: readonly { readonly id: string; readonly name: string }[];
-  readonly user: { readonly id: string; readonly name: string; readonly role: string };
+  readonly user: { readonly id: string | null; readonly name: string; readonly role: string | null };
 }
 
 /** What is POSTed to make a job. The id is ours, so the tile is known before the answer (J2, F3). */

@@ -30,6 +30,7 @@ export function App() {
     return session.failureCount > 0 ? <Unanswered message="The server does not answer yet." /> : <Waking />;
   }
   const project = chosen ?? session.data.project_id;
+  if (project === null) return <Unanswered message="There is no project here that you may open." />;
   return <Project key={project} project={project} session={session.data} onProject={setChosen} />;
 }
 

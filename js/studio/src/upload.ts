@@ -23,6 +23,7 @@ export async function uploadImage(api: Api, project: string, file: File): Promis
   const { data } = await api.call<UploadTicket>('POST', `/v1/projects/${project}/uploads`, { body });
   if (!data.upload) return data.id;
 
+  let id = data.id;
   const { method = 'PUT', url, max_chunk = file.size } = data.upload;
   for (let offset = data.upload.offset ?? 0; offset < file.size; offset += max_chunk) {
     const headers = {
@@ -37,6 +38,8 @@ export async function uploadImage(api: Api, project: string, file: File): Promis
       throw new Unreachable('The picture could not be sent.', { cause: error });
     }
     if (!answer.ok) throw await readProblem(answer);
+    // The same bytes may be there already, under another id.
+    id = ((await answer.json()) as UploadTicket).id;
   }
-  return data.id;
+  return id;
 }

@@ -5,32 +5,46 @@ import { jobBody, takesStart, wantsPrompt } from '../src/request';
 import { tileSource } from '../src/source';
 
 const model: Model = {
-  id: 'local/picture',
-  name: 'Picture',
+  id: 'local/aurora',
+  name: 'Aurora',
   provider: 'local',
   kind: 'image',
+  description: '',
+  price: { unit: 'picture', amount: 10 },
   max_outputs: 4,
   fields: [
-    { name: 'prompt', type: 'text' },
-    { name: 'aspect_ratio', type: 'select', default: '1:1', options: ['1:1', '16:9'] },
-    { name: 'seed', type: 'integer' },
+    { name: 'prompt', type: 'text', label: 'Prompt', required: true },
+    { name: 'aspect_ratio', type: 'select', label: 'Shape', default: '1:1', options: ['1:1', '16:9'] },
+    { name: 'seed', type: 'int', label: 'Seed', min: 0, advanced: true },
+    { name: 'image_url', type: 'image', label: 'Picture' },
   ],
+  start_field: null,
+  needs_start: false,
+  eta_s: 2,
+  enabled: true,
 };
 const wish = { prompt: ' a fox ', n: 9, fields: { aspect_ratio: '1:1', seed: 3, steps: 50 }, start: 'g1' };
 
 describe('the body of a submit', () => {
   it('carries what was chosen and leaves the defaults to the server', () => {
     expect(jobBody(model, wish)).toEqual({
-      model: 'local/picture',
+      model: 'local/aurora',
       input: { prompt: 'a fox', seed: 3 },
       n: 4,
     });
   });
+  it('leaves out what another model was told', () => {
+    const fields = { aspect_ratio: '21:9', seed: -1, prompt: 'x', image_url: 'y' };
+    expect(jobBody(model, { ...wish, fields }).input).toEqual({ prompt: 'a fox' });
+  });
   it('carries a start image only to a model that takes one', () => {
-    const edit: Model = { ...model, fields: [{ name: 'image_url', type: 'image' }] };
-    expect(jobBody(edit, wish)).toMatchObject({ start: 'g1' });
+    expect(jobBody({ ...model, start_field: 'image_url' }, wish)).toMatchObject({ start: 'g1' });
+    expect(jobBody(model, wish)).not.toHaveProperty('start');
     expect(takesStart(model)).toBe(false);
-    expect(wantsPrompt(edit)).toBe(false);
+  });
+  it('asks for a prompt only where the model needs one', () => {
+    expect(wantsPrompt(model)).toBe(true);
+    expect(wantsPrompt({ ...model, fields: [] })).toBe(false);
   });
 });
 

@@ -1,14 +1,15 @@
-import type { Model, Tile } from '@safelight/client';
+import type { Model, ModelField, Tile } from '@safelight/client';
 import { keys } from '@safelight/client';
 import { useQuery } from '@tanstack/react-query';
 import { ArrowUp } from 'lucide-react';
 import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from 'react';
 import { keepHabits, keptHabits } from '../keepsakes';
-import { extraFields, jobBody, jobRequest, takesStart, type Wish, wantsPrompt } from '../request';
+import { jobBody, jobRequest, settings, takesStart, type Wish, wantsPrompt } from '../request';
 import { useRoom } from '../room';
 import { useModels, useWallet } from '../tiles';
 import { credits } from '../words';
 import { FieldControl } from './FieldControl';
+import { MoreSettings } from './MoreSettings';
 import { type Start, StartImage } from './StartImage';
 
 /** What another part of the page asks the composer to take over. */
@@ -26,7 +27,7 @@ interface ComposerProps {
 const QUOTE_PAUSE_MS = 250;
 
 const price = (model: Model): string =>
-  model.price ? ` · ${credits(model.price.amount)} / ${model.price.unit.replace(/_/g, ' ')}` : '';
+  ` · ${credits(model.price.amount)}${model.price.unit === 'flat' ? '' : ` / ${model.price.unit}`}`;
 
 function useSettled<T>(value: T, ms: number): T {
   const [settled, setSettled] = useState(value);
@@ -50,7 +51,10 @@ function useQuote(model: Model | undefined, wish: Wish): number | null {
     queryFn: async ({ signal }) =>
       (await api.call<{ credits: number }>('POST', `/v1/projects/${project}/quote`, { body, signal })).data
         .credits,
-    enabled: body !== null && (!wantsPrompt(model) || 'prompt' in body.input),
+    enabled:
+      body !== null &&
+      !(model?.needs_start && body.start === undefined) &&
+      (!wantsPrompt(model) || 'prompt' in body.input),
     staleTime: 60_000,
     retry: false,
   });
@@ -70,11 +74,21 @@ export function Composer({ seed, tiles }: ComposerProps) {
   const [missing, setMissing] = useState(false);
   const box = useRef<HTMLTextAreaElement>(null);
 
-  const model = models.find(({ id }) => id === modelId) ?? models[0];
+  const model = models.find(({ id }) => id === modelId) ?? models.find(({ enabled }) => enabled) ?? models[0];
   const wish: Wish = { prompt, n, fields, start: start?.id ?? null };
   const quoted = useQuote(model, wish);
   const short = quoted !== null && wallet !== undefined && quoted > wallet.available;
   const outputs = model?.max_outputs ?? 1;
+  const advanced = settings(model).filter((field) => field.advanced);
+  const needsStart = (model?.needs_start ?? false) && start === null;
+  const control = (field: ModelField) => (
+    <FieldControl
+      key={`${model?.id} ${field.name}`}
+      field={field}
+      value={fields[field.name]}
+      onChange={(value) => setFields((now) => ({ ...now, [field.name]: value }))}
+    />
+  );
 
   useEffect(() => {
     if (seed === null) return;
@@ -95,7 +109,7 @@ export function Composer({ seed, tiles }: ComposerProps) {
 
   function submit(event?: FormEvent): void {
     event?.preventDefault();
-    if (!model || start?.state === 'sending') return;
+    if (!model || start?.state === 'sending' || needsStart) return;
     if (wantsPrompt(model) && prompt.trim() === '') {
       setMissing(true);
       box.current?.focus();
@@ -144,20 +158,15 @@ export function Composer({ seed, tiles }: ComposerProps) {
           >
             {models.length === 0 && <option value="">Loading models…</option>}
             {models.map((option) => (
-              <option key={option.id} value={option.id}>
+              <option key={option.id} value={option.id} disabled={!option.enabled}>
                 {option.name}
                 {price(option)}
               </option>
             ))}
           </select>
-          {extraFields(model).map((field) => (
-            <FieldControl
-              key={`${model?.id} ${field.name}`}
-              field={field}
-              value={fields[field.name]}
-              onChange={(value) => setFields((now) => ({ ...now, [field.name]: value }))}
-            />
-          ))}
+          {settings(model)
+            .filter((field) => !field.advanced)
+            .map(control)}
           {outputs > 1 && (
             <select
               className="select"
@@ -173,7 +182,17 @@ export function Composer({ seed, tiles }: ComposerProps) {
               ))}
             </select>
           )}
-          {takesStart(model) && <StartImage.Picker onStart={setStart} tiles={tiles} />}
+          {takesStart(model) && <StartImage.Picker onStart={setStart} needed={needsStart} tiles={tiles} />}
+          {advanced.length > 0 && (
+            <MoreSettings changed={advanced.some(({ name }) => fields[name] !== undefined)}>
+              {advanced.map((field) => (
+                <div className="more-row" key={field.name}>
+                  <span aria-hidden="true">{field.type === 'bool' ? '' : field.label}</span>
+                  {control(field)}
+                </div>
+              ))}
+            </MoreSettings>
+          )}
         </div>
         <div className="send">
           <span className="quote" data-testid="quote" data-short={short || undefined}>

@@ -1,6 +1,7 @@
 import type { Mode } from '@safelight/client';
-import { useEffect, useId, useRef, useState } from 'react';
+import { useId } from 'react';
 import { useNow } from '../clock';
+import { usePanel } from '../panel';
 import { useRoom } from '../room';
 import { useStore } from '../store';
 import { ago } from '../words';
@@ -22,27 +23,9 @@ const WORDS: Readonly<Record<Mode, { label: string; meaning: string }>> = {
 export function Connection() {
   const room = useRoom();
   const pulse = useStore(room.pulse);
-  const [open, setOpen] = useState(false);
-  const place = useRef<HTMLDivElement>(null);
+  const { place, open, setOpen } = usePanel();
   const panel = useId();
   const { label, meaning } = WORDS[pulse.mode];
-
-  useEffect(() => {
-    if (!open) return;
-    const outside = (event: Event): void => {
-      const away =
-        event instanceof KeyboardEvent
-          ? event.key === 'Escape'
-          : !place.current?.contains(event.target as Node);
-      if (away) setOpen(false);
-    };
-    document.addEventListener('pointerdown', outside);
-    document.addEventListener('keydown', outside);
-    return () => {
-      document.removeEventListener('pointerdown', outside);
-      document.removeEventListener('keydown', outside);
-    };
-  }, [open]);
 
   return (
     <div className="connection" ref={place}>

@@ -6,68 +6,62 @@ interface FieldControlProps {
   readonly onChange: (value: unknown) => void;
 }
 
-const nameOf = (field: ModelField): string => field.label || field.name.replace(/_/g, ' ');
-
-/** Options are strings, or `{value, label}` where the value needs words. */
-function optionOf(option: unknown): { value: unknown; label: string } {
-  if (typeof option === 'object' && option !== null && 'value' in option) {
-    const { value, label } = option as { value: unknown; label?: unknown };
-    return { value, label: typeof label === 'string' ? label : String(value) };
-  }
-  // `landscape_4_3` reads "4:3 landscape"
-  const [, word, wide, high] = /^([a-z]+)_(\d+)_(\d+)$/.exec(String(option)) ?? [];
-  if (word) return { value: option, label: `${wide}:${high} ${word}` };
-  return { value: option, label: String(option).replace(/_/g, ' ') };
+/** `landscape_4_3` reads "4:3 landscape"; a bare number says what it counts. */
+function words(option: string | number, label: string): string {
+  if (typeof option === 'number') return `${label} ${option}`;
+  const [, word, wide, high] = /^([a-z]+)_(\d+)_(\d+)$/.exec(option) ?? [];
+  return word ? `${wide}:${high} ${word}` : option.replace(/_/g, ' ');
 }
 
 /** One of a model's own settings, drawn from its description. */
 export function FieldControl({ field, value, onChange }: FieldControlProps) {
-  const name = nameOf(field);
-  if (field.options?.length) {
-    const options = field.options.map(optionOf);
-    const chosen = options.findIndex((option) => option.value === (value ?? field.default));
+  const { label, type, options, help } = field;
+  const shared = { 'data-field': field.name, 'aria-label': label, title: help ?? label };
+  if (options) {
+    const chosen = (options as readonly unknown[]).indexOf(value);
+    const usual = (options as readonly unknown[]).indexOf(field.default);
+    const shown = chosen >= 0 ? chosen : usual;
     return (
       <select
+        {...shared}
         className="select"
-        data-field={field.name}
-        aria-label={name}
-        title={name}
-        value={chosen < 0 ? '' : chosen}
-        onChange={(event) => onChange(options[Number(event.target.value)]?.value)}
+        value={shown < 0 ? '' : shown}
+        onChange={(event) => onChange(options[Number(event.target.value)])}
       >
-        {chosen < 0 && <option value="">{name}</option>}
+        {shown < 0 && <option value="">{label}</option>}
         {options.map((option, index) => (
-          <option key={option.label} value={index}>
-            {typeof option.value === 'number' ? `${name} ${option.label}` : option.label}
+          <option key={option} value={index}>
+            {words(option, label)}
           </option>
         ))}
       </select>
     );
   }
-  if (field.type === 'boolean') {
+  if (type === 'bool') {
     return (
-      <label className="check">
+      <label className="check" title={help}>
         <input
           type="checkbox"
           data-field={field.name}
           checked={Boolean(value ?? field.default)}
           onChange={(event) => onChange(event.target.checked)}
         />
-        {name}
+        {label}
       </label>
     );
   }
-  if (field.type === 'integer' || field.type === 'number') {
+  const hint = field.default === undefined ? label : `${label} ${String(field.default)}`;
+  if (type === 'int' || type === 'number') {
     return (
       <input
+        {...shared}
         className="input number"
         type="number"
-        inputMode="numeric"
-        step={field.type === 'integer' ? 1 : 'any'}
-        data-field={field.name}
-        aria-label={name}
-        title={name}
-        placeholder={name}
+        inputMode="decimal"
+        step={type === 'int' ? 1 : 'any'}
+        min={field.min}
+        max={field.max}
+        placeholder={hint}
         value={typeof value === 'number' ? value : ''}
         onChange={(event) => onChange(event.target.value === '' ? undefined : Number(event.target.value))}
       />
@@ -75,10 +69,10 @@ export function FieldControl({ field, value, onChange }: FieldControlProps) {
   }
   return (
     <input
+      {...shared}
       className="input"
-      data-field={field.name}
-      aria-label={name}
-      placeholder={name}
+      placeholder={hint}
+      maxLength={field.max_length}
       value={typeof value === 'string' ? value : ''}
       onChange={(event) => onChange(event.target.value)}
     />

@@ -21,7 +21,7 @@ export function Header({ session, onProject }: HeaderProps) {
         <select
           className="select project"
           aria-label="Project"
-          defaultValue={session.project_id}
+          defaultValue={session.project_id ?? ''}
           onChange={(event) => onProject(event.target.value)}
         >
           {session.projects.map(({ id, name }) => (

@@ -1,7 +1,8 @@
 import type { Tile } from '@safelight/client';
 import { ImagePlus, X } from 'lucide-react';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useRef } from 'react';
 import { toast } from 'sonner';
+import { usePanel } from '../panel';
 import { useRoom } from '../room';
 import { thumbOf } from '../source';
 import { uploadImage } from '../upload';
@@ -16,16 +17,17 @@ export interface Start {
 
 interface PickerProps {
   readonly onStart: (start: Start | null) => void;
+  /** The model makes nothing without one. */
+  readonly needed: boolean;
   readonly tiles: readonly Tile[];
 }
 
 const RECENT = 8;
 
-function Picker({ onStart, tiles }: PickerProps) {
+function Picker({ onStart, needed, tiles }: PickerProps) {
   const { api, project } = useRoom();
-  const [open, setOpen] = useState(false);
+  const { place, open, setOpen } = usePanel();
   const file = useRef<HTMLInputElement>(null);
-  const place = useRef<HTMLDivElement>(null);
   const recent = tiles.flatMap(({ row }) => (row?.kind === 'image' ? [row] : [])).slice(0, RECENT);
 
   const take = useRef<(picture: File) => Promise<void>>(async () => undefined);
@@ -59,18 +61,13 @@ function Picker({ onStart, tiles }: PickerProps) {
       const picture = pictureOf(event.clipboardData);
       if (picture) void take.current(picture);
     };
-    const outside = (event: PointerEvent): void => {
-      if (!place.current?.contains(event.target as Node)) setOpen(false);
-    };
     window.addEventListener('dragover', over);
     window.addEventListener('drop', drop);
     window.addEventListener('paste', paste);
-    window.addEventListener('pointerdown', outside);
     return () => {
       window.removeEventListener('dragover', over);
       window.removeEventListener('drop', drop);
       window.removeEventListener('paste', paste);
-      window.removeEventListener('pointerdown', outside);
     };
   }, []);
 
@@ -79,12 +76,14 @@ function Picker({ onStart, tiles }: PickerProps) {
       <button
         type="button"
         className="select start-button"
+        data-needed={needed || undefined}
         aria-expanded={open}
         aria-label="Start image"
         title="Start from a picture"
         onClick={() => (recent.length === 0 ? file.current?.click() : setOpen(!open))}
       >
         <ImagePlus size={17} aria-hidden="true" />
+        {needed && <span>Add a picture</span>}
       </button>
       <input
         ref={file}
