@@ -81,10 +81,11 @@ export function Composer({ seed, tiles }: ComposerProps) {
   const outputs = model?.max_outputs ?? 1;
   const advanced = settings(model).filter((field) => field.advanced);
   const needsStart = (model?.needs_start ?? false) && start === null;
-  const control = (field: ModelField) => (
+  const control = (field: ModelField, labelled = false) => (
     <FieldControl
       key={`${model?.id} ${field.name}`}
       field={field}
+      labelled={labelled}
       value={fields[field.name]}
       onChange={(value) => setFields((now) => ({ ...now, [field.name]: value }))}
     />
@@ -166,7 +167,7 @@ export function Composer({ seed, tiles }: ComposerProps) {
           </select>
           {settings(model)
             .filter((field) => !field.advanced)
-            .map(control)}
+            .map((field) => control(field))}
           {outputs > 1 && (
             <select
               className="select"
@@ -188,7 +189,7 @@ export function Composer({ seed, tiles }: ComposerProps) {
               {advanced.map((field) => (
                 <div className="more-row" key={field.name}>
                   <span aria-hidden="true">{field.type === 'bool' ? '' : field.label}</span>
-                  {control(field)}
+                  {control(field, true)}
                 </div>
               ))}
             </MoreSettings>

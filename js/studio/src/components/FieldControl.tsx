@@ -3,18 +3,20 @@ import type { ModelField } from '@safelight/client';
 interface FieldControlProps {
   readonly field: ModelField;
   readonly value: unknown;
+  /** Its name stands beside it already. */
+  readonly labelled?: boolean;
   readonly onChange: (value: unknown) => void;
 }
 
 /** `landscape_4_3` reads "4:3 landscape"; a bare number says what it counts. */
 function words(option: string | number, label: string): string {
-  if (typeof option === 'number') return `${label} ${option}`;
+  if (typeof option === 'number') return `${label} ${option}`.trim();
   const [, word, wide, high] = /^([a-z]+)_(\d+)_(\d+)$/.exec(option) ?? [];
   return word ? `${wide}:${high} ${word}` : option.replace(/_/g, ' ');
 }
 
 /** One of a model's own settings, drawn from its description. */
-export function FieldControl({ field, value, onChange }: FieldControlProps) {
+export function FieldControl({ field, value, labelled = false, onChange }: FieldControlProps) {
   const { label, type, options, help } = field;
   const shared = { 'data-field': field.name, 'aria-label': label, title: help ?? label };
   if (options) {
@@ -31,7 +33,7 @@ export function FieldControl({ field, value, onChange }: FieldControlProps) {
         {shown < 0 && <option value="">{label}</option>}
         {options.map((option, index) => (
           <option key={option} value={index}>
-            {words(option, label)}
+            {words(option, labelled ? '' : label)}
           </option>
         ))}
       </select>
@@ -50,7 +52,8 @@ export function FieldControl({ field, value, onChange }: FieldControlProps) {
       </label>
     );
   }
-  const hint = field.default === undefined ? label : `${label} ${String(field.default)}`;
+  const usual = field.default === undefined ? '' : String(field.default);
+  const hint = labelled ? usual || 'auto' : `${label} ${usual}`.trim();
   if (type === 'int' || type === 'number') {
     return (
       <input
