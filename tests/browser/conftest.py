@@ -76,8 +76,13 @@ def open_studio(browser: Browser, demo: Demo, signed_in: Any, request: pytest.Fi
     pages: list[Page] = []
     errors: list[str] = []
 
-    def open_one(prepare: Callable[[BrowserContext], None] | None = None) -> Studio:
-        context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    def open_one(prepare: Callable[[BrowserContext], None] | None = None, *, motion: bool = False) -> Studio:
+        context = browser.new_context(
+            storage_state=signed_in,
+            viewport={"width": 1280, "height": 900},
+            # Without a graphics card every animated frame is the processor's work: only where motion matters.
+            reduced_motion="no-preference" if motion else "reduce",
+        )
         contexts.append(context)
         if prepare is not None:
             prepare(context)

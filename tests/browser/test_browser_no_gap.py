@@ -10,7 +10,7 @@ from studio_page import RESULT_MS, SOON_MS, OpenStudio
 
 @pytest.mark.usefixtures("calm")
 def test_three_videos_at_once_by_webhook_are_seen_in_every_frame(demo: Demo, open_studio: OpenStudio) -> None:
-    studio = open_studio()
+    studio = open_studio(motion=True)
     model = demo.video_by_webhook()["id"]
     demo.faults(latency_s=2.0)
     studio.page.evaluate("() => { window.__neverReloaded = true; }")
