@@ -15,8 +15,8 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-
 from invariants import broken_promises
+
 from processes import Emulators, Node, free_port, wait_until_ready
 from safelight.access import keys, projects
 from safelight.access.principal import Principal, Role
@@ -100,17 +100,22 @@ async def submit_all(url: str, key: str, project: uuid.UUID, ids: list[uuid.UUID
             await asyncio.sleep(pace_s)
 
 
-async def kill_at_random(nodes: list[Node], chance: random.Random, url: str) -> None:
-    """Kill one of the nodes, wait a moment, start it again; thirty times."""
+async def kill_at_random(nodes: list[Node], chance: random.Random, url: str, dsn: str) -> int:
+    """Kill one of the nodes, wait a moment, start it again; thirty times. How many kills met unfinished jobs."""
+    conn = await asyncpg.connect(dsn)
+    met = 0
     for _ in range(KILLS):
         await asyncio.sleep(chance.uniform(0.2, 2.0))
         node = chance.choice(nodes)
+        met += await conn.fetchval("select exists (select from job_work)")
         node.kill()
         await asyncio.sleep(chance.choice([0.0, 0.0, 0.3, 1.0]))
         node.start()
     for node in nodes:
         if node.name == "api":
             await asyncio.to_thread(wait_until_ready, url, node)
+    await conn.close()
+    return met
 
 
 async def all_terminal(conn: asyncpg.Connection) -> None:
@@ -152,9 +157,7 @@ async def test_killing_worker_and_server_thirty_times_loses_nothing_and_charges_
         "SAFELIGHT_PROVIDER_CONCURRENCY": '{"fal": 40, "kie": 40}',
         "SAFELIGHT_PROVIDER_RATE": '{"kie": 0}',
     }
-    nodes = [
-        Node(role, {**environment, "SAFELIGHT_ROLES": role}, folder / f"{role}.log") for role in ("api", "worker")
-    ]
+    nodes = [Node(role, {**environment, "SAFELIGHT_ROLES": role}, folder / f"{role}.log") for role in ("api", "worker")]
     try:
         await migrate.upgrade(server.dsn)
         project, key = await make_project(server.dsn)
@@ -164,8 +167,9 @@ async def test_killing_worker_and_server_thirty_times_loses_nothing_and_charges_
         await asyncio.to_thread(wait_until_ready, url, nodes[0])
         ids = [uuid.UUID(int=chance.getrandbits(128), version=4) for _ in range(JOBS)]
         async with asyncio.TaskGroup() as group:
-            group.create_task(submit_all(url, key, project, ids, pace_s=0.1))
-            group.create_task(kill_at_random(nodes, chance, url))
+            group.create_task(submit_all(url, key, project, ids, pace_s=0.2))
+            killing = group.create_task(kill_at_random(nodes, chance, url, server.dsn))
+        assert killing.result() >= KILLS * 0.8, "the kills came too late to meet any work"
         conn = await asyncpg.connect(server.dsn)
         try:
             await all_terminal(conn)

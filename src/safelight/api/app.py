@@ -31,6 +31,7 @@ from safelight.api import (
     uploads,
 )
 from safelight.api.context import SEQ_HEADER, Context
+from safelight.observe.requests import RequestObserver
 
 JSON_BODY_MAX: Final = 16 * 1024 * 1024
 """A start image as a data URL in the input (10 MB as base64) and some room. Uploads have their own limit."""
@@ -85,7 +86,7 @@ def create_app(
             expose_headers=[SEQ_HEADER, "Location", "Retry-After"],
             max_age=600,
         )  # fmt: skip
-    return whole
+    return RequestObserver(whole, context.metrics)
 
 
 def _serve_studio(app: FastAPI, studio: Path) -> None:

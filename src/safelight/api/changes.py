@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from safelight.api import resources
-from safelight.api.context import Ctx, Who, answer
+from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.jobs import allowed_job, shown
 from safelight.api.problem import documented
 from safelight.jobs import reads
@@ -75,7 +75,17 @@ async def stream(
     cursor = sse.Cursor(epoch, after)
     if last_event_id:
         cursor = sse.cursor_of({}, last_event_id)
-    return await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000)
+    answered = await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000)
+    answered.body_iterator = _counted(ctx, answered.body_iterator)
+    return answered
+
+
+async def _counted(ctx: Context, pieces: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    with ctx.metrics.following("sse"):
+        async for piece in pieces:
+            if isinstance(piece, bytes) and (changes := piece.count(b"event: change\n")):
+                ctx.metrics.changes_delivered("sse", changes)
+            yield piece
 
 
 @router.get(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from safelight.access.errors import AccessError
+from safelight.access.errors import AccessError, Unauthorized
 from safelight.changes.log import MustRefetch, NoLog
 from safelight.credits.ledger import InsufficientCredits, LedgerError
 from safelight.jobs.errors import JobError
@@ -179,6 +179,8 @@ def install(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
 
     async def known(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unauthorized):
+            request.app.state.context.metrics.credential_refused(error.reason)
         return of_error(request.url.path, error)
 
     for kind in (AccessError, JobError, LibraryError, LedgerError, MediaError, MustRefetch, NoLog):

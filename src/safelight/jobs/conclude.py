@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from safelight.db.pool import Row, Transaction
-from safelight.jobs import attempts, decide, settle, trace
+from safelight.jobs import attempts, decide, progress, settle, trace
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 
@@ -42,6 +42,7 @@ async def conclude(parts: Parts, job: Row, verdict: decide.Requeue | decide.End)
     """Write what was decided: a new attempt later, or the end. A no-op where the job has moved on meanwhile."""
     if isinstance(verdict, decide.Requeue):
         await parts.db.run(lambda tx: requeue(tx, job, verdict))
+        parts.aftermath.freed(job["provider"])
     else:
         error = None
         if verdict.failure is not None and verdict.stage in (Stage.FAILED, Stage.EXPIRED):
@@ -61,7 +62,7 @@ async def conclude(parts: Parts, job: Row, verdict: decide.Requeue | decide.End)
         if ended is not None:
             code = verdict.failure.code if verdict.failure else None
             log.info("job.ended", job=str(job["id"]), stage=verdict.stage.value, code=code)
-    parts.freed(job["provider"])
+            parts.aftermath.ended(job["id"], job["provider"], verdict.stage.value)
 
 
 async def requeue(tx: Transaction, job: Row, verdict: decide.Requeue) -> None:
@@ -75,8 +76,14 @@ async def requeue(tx: Transaction, job: Row, verdict: decide.Requeue) -> None:
     if not changed:
         return
     await attempts.set_state(
-        tx.conn, job["id"], job["attempt"], "failed", failure=verdict.failure, ended=verdict.failure is not None
+        tx.conn,
+        job["id"],
+        job["attempt"],
+        verdict.attempt_state,
+        failure=verdict.failure,
+        ended=verdict.attempt_state != "abandoned",
     )
+    await progress.clear(tx.conn, job["id"])
     await tx.conn.execute(
         """
         update job_work set slot = false, blocked = null, looks = 0, heard_at = null,

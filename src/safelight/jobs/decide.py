@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from safelight.jobs.lifecycle import Stage
+from safelight.jobs.lifecycle import Stage, may
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.schedule import backoff_s
 from safelight.providers.base import (
@@ -94,6 +94,7 @@ class Requeue:
     delay_s: float
     why: str
     failure: Failure | None = None
+    attempt_state: str = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class End:
     stage: Stage
     failure: Failure | None = None
     attempt_state: str = "failed"
+    """`abandoned`: it may still be alive at the provider, and what it costs is to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ LOST = Failure(
 )
 FORGOTTEN = Failure("task_lost", "The provider no longer knows this task. Retry to ask again.", transient=True)
 STOPPED = Failure("canceled_by_provider", "The provider stopped the task without being asked.", transient=True)
+RESULT_LOST = Failure("result_lost", "The result was there and then no more. Retry to ask again.", transient=True)
 WORKER_LOST = Failure("worker_lost", "The worker making this died too often. Retry to ask again.", transient=True)
 INLINE_TRIES_MAX = 12
 """Workers that may die under one inline job before the job itself is suspected."""
@@ -164,11 +167,20 @@ def next_step(job: JobView, now: datetime, policy: JobPolicy) -> Step:
         case Stage.SUBMITTED | Stage.RUNNING:
             return _when_at_provider(job, now, policy)
         case Stage.STORING:
-            if job.attempt is None or not job.attempt.has_outputs:
-                return Requeue(0.0, "result_lost")
-            return Store() if now >= job.look_at else Wait(job.look_at)
+            return _when_storing(job, now)
         case Stage.COMPLETED | Stage.FAILED | Stage.CANCELED | Stage.EXPIRED:
             return Wait(datetime.max.replace(tzinfo=now.tzinfo))
+
+
+def _when_storing(job: JobView, now: datetime) -> Step:
+    if job.attempt is not None and job.attempt.has_outputs:
+        return Store() if now >= job.look_at else Wait(job.look_at)
+    # The files were in a dead worker's hands. Made here, they are made again; else the provider still has them.
+    if job.attempt is None or not job.attempt.has_task or job.capabilities.inline:
+        return Requeue(0.0, "result_lost")
+    if now >= job.deadline_at:
+        return End(Stage.FAILED, RESULT_LOST, attempt_state="abandoned")
+    return Look() if now >= job.look_at else Wait(min(job.look_at, job.deadline_at))
 
 
 def _when_queued(job: JobView, now: datetime) -> Step:
@@ -193,7 +205,7 @@ def _when_unknown(job: JobView, now: datetime, policy: JobPolicy) -> Step:
     if now >= job.deadline_at:
         return End(Stage.EXPIRED, EXPIRED, attempt_state="abandoned")
     if policy.unknown_then == "resubmit" and job.tries < policy.tries_max:
-        return Requeue(0.0, "answer lost; policy says resubmit", failure=LOST)
+        return Requeue(0.0, "answer lost; policy says resubmit", failure=LOST, attempt_state="abandoned")
     return End(Stage.FAILED, LOST, attempt_state="abandoned")
 
 
@@ -227,9 +239,9 @@ def after_look(job: JobView, seen: Observation, now: datetime, policy: JobPolicy
         case Failed(failure=failure):
             return after_failure(job, failure, now, policy)
         case Canceled():
-            if job.cancel_requested_at is not None:
+            if job.cancel_requested_at is not None and may(job.stage, Stage.CANCELED):
                 return End(Stage.CANCELED, attempt_state="canceled")
-            if now >= job.deadline_at:
+            if now >= job.deadline_at and may(job.stage, Stage.EXPIRED):
                 return End(Stage.EXPIRED, EXPIRED, attempt_state="canceled")
             return End(Stage.FAILED, STOPPED, attempt_state="canceled")
         case Missing():
@@ -239,7 +251,7 @@ def after_look(job: JobView, seen: Observation, now: datetime, policy: JobPolicy
 
 
 def _when_missing(job: JobView, now: datetime, policy: JobPolicy) -> Verdict:
-    if job.cancel_requested_at is not None:
+    if job.cancel_requested_at is not None and may(job.stage, Stage.CANCELED):
         return End(Stage.CANCELED, attempt_state="canceled")
     accepted_at = job.attempt.accepted_at if job.attempt else None
     if accepted_at is not None and now < accepted_at + timedelta(seconds=policy.missing_grace_s):
@@ -251,7 +263,7 @@ def after_failure(job: JobView, failure: Failure, now: datetime, policy: JobPoli
     """A failed attempt: one more, if that may help and there is time and budget; else the end."""
     delay_s = backoff_s(job.tries, policy.retry_delay_s)
     in_time = now + timedelta(seconds=delay_s) < job.deadline_at
-    if job.cancel_requested_at is not None:
+    if job.cancel_requested_at is not None and may(job.stage, Stage.CANCELED):
         return End(Stage.CANCELED, attempt_state="failed")
     if failure.transient and job.tries < policy.tries_max and in_time:
         return Requeue(delay_s, failure.code, failure=failure)
@@ -268,5 +280,22 @@ def public_error(failure: Failure, provider: str) -> dict[str, Any]:
     }
 
 
-RETRY_MAY_HELP = frozenset({"provider_account", "result_expired", "result_truncated", "result_unreachable"})
+RETRY_MAY_HELP = frozenset(
+    {
+        # once the operator has looked at the account
+        "provider_key",
+        "provider_balance",
+        "provider_limit",
+        "provider_misconfigured",
+        "provider_disabled",
+        # another attempt makes other files
+        "no_output",
+        "result_expired",
+        "result_truncated",
+        "result_unreachable",
+        "storage_unavailable",
+        "overloaded",
+        "submit_unknown",
+    }
+)
 """Not tried again by ourselves, but a person's retry is worth it."""

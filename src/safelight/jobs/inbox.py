@@ -18,6 +18,7 @@ import structlog
 
 from safelight.db.pool import Database, Row, Transaction
 from safelight.jobs import attempts, settle, trace, work
+from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.storing import as_stored
 from safelight.providers.base import Observation, Provider, Succeeded, WebhookRequest
 
@@ -170,7 +171,7 @@ class Processor:
     """Acts on stored webhooks."""
 
     db: Database
-    settled: Callable[[Sequence[settle.Completed]], None]
+    aftermath: Aftermath
     now: Callable[[], datetime]
 
     async def process(self) -> list[UUID] | None:
@@ -194,7 +195,8 @@ class Processor:
                 await conn.execute(
                     """
                     update inbox set processed_at = now(), outcome = $1
-                    where id = (select id from inbox where processed_at is null order by id limit 1)
+                    where id = (select id from inbox where processed_at is null order by id limit 1
+                                for update skip locked)
                     """,
                     f"failed: {error!r}"[:500],
                 )
@@ -205,8 +207,7 @@ class Processor:
         if outcome is None:
             return None
         due, completed = outcome
-        if completed:
-            self.settled(completed)
+        self.aftermath.completed(completed)
         return due
 
     async def _batch(self, tx: Transaction, limit: int) -> tuple[list[UUID], list[settle.Completed]] | None:
@@ -230,6 +231,9 @@ class Processor:
         done = {each.job_id for each in completed if each.is_ours}
         due = await self._hint(tx, [row for row in rows if row["job_id"] not in done], now)
         outcomes = [_outcome(row, done) for row in rows]
+        for row in rows:
+            if row["is_unfinished"]:
+                self.aftermath.webhook(row["job_id"], row["received_at"])
         await conn.execute(
             """
             update inbox i set processed_at = $3, outcome = t.outcome

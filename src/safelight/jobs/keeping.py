@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
 
 import structlog
 
 from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, trace
 from safelight.jobs.conclude import conclude, view
+from safelight.jobs.insist import AWAY
 from safelight.jobs.lease import holding_lease
 from safelight.jobs.lifecycle import Stage, sources
 from safelight.jobs.parts import Parts
@@ -25,7 +27,8 @@ log: Final = structlog.get_logger("jobs")
 NO_OUTPUT: Final = Failure("no_output", "The provider finished without a result.", transient=True)
 EXPIRED_RESULT: Final = frozenset({"result_expired"})
 STORE_RETRY_S: Final = 1.0
-_MAY_STORE: Final = [stage.value for stage in sources(Stage.STORING)]
+_MAY_STORE: Final = [stage.value for stage in sources(Stage.STORING) | {Stage.STORING}]
+"""`storing` too: files that were in a dead worker's hands are asked for again."""
 
 
 async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
@@ -58,7 +61,7 @@ async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
         return True
 
     if await parts.db.run(note):
-        parts.freed(job["provider"])
+        parts.aftermath.freed(job["provider"])
         if in_hand:
             await _store(parts, {**job, "stage": "storing"}, made.outputs, made.cost)
 
@@ -73,60 +76,84 @@ async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object
         async with holding_lease(parts, job), asyncio.timeout(parts.policy.store_timeout_s):
             stored, steps = await store_outputs(parts.media, job, outputs)
     except TimeoutError:
-        await _not_stored(parts, job, None)
+        await _not_stored(parts, job, _NotStored("store_timeout", "Copying the result took too long.", True))
         return
-    except BaseExceptionGroup as group:
-        media_errors, others = group.split(MediaError)
-        if media_errors is None or others is not None:
-            raise
-        await _not_stored(parts, job, _first(media_errors))
+    except ExceptionGroup as group:
+        await _not_stored(parts, job, _why(group))
         return
-    await parts.settler.settle(Result(job["id"], job["attempt"], stored, cost, steps))
-    log.info("job.completed", job=str(job["id"]), outputs=len(stored))
+    except OSError as error:
+        await _not_stored(parts, job, _NotStored("storage_unavailable", f"Our disk says: {error}.", True))
+        return
+    try:
+        settled = await parts.settler.settle(Result(job["id"], job["attempt"], stored, cost, steps))
+    except AWAY:
+        raise  # no fault of this job's: the sweep takes it up again
+    except Exception as error:
+        log.exception("settle.failed", job=str(job["id"]))
+        await _not_stored(parts, job, _NotStored("settle_failed", f"The result could not be recorded ({error}).", True))
+        return
+    if settled.is_ours:
+        log.info("job.completed", job=str(job["id"]), outputs=len(stored))
 
 
-def _first(group: BaseExceptionGroup[MediaError]) -> MediaError:
+@dataclass(frozen=True, slots=True)
+class _NotStored:
+    """Why a result is not ours yet, and whether the same again may succeed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+def _why(group: ExceptionGroup[Exception]) -> _NotStored:
     """The error that decides: one that no repetition cures, if there is any."""
-    flat: list[MediaError] = []
+    flat = list(_leaves(group))
+    media = [error for error in flat if isinstance(error, MediaError)]
+    if len(media) < len(flat):
+        log.error("store.broken", exc_info=group)
+    lasting = next((error for error in media if not error.retryable), None)
+    if lasting is not None:
+        return _NotStored(lasting.code, lasting.message, False)
+    if len(media) < len(flat):
+        return _NotStored("store_failed", "The result could not be read or stored.", True)
+    return _NotStored(media[0].code, media[0].message, True)
 
-    def walk(inner: BaseExceptionGroup[MediaError]) -> None:
-        for error in inner.exceptions:
-            if isinstance(error, BaseExceptionGroup):
-                walk(error)
-            else:
-                flat.append(error)
 
-    walk(group)
-    return next((error for error in flat if not error.retryable), flat[0])
+def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(cast("ExceptionGroup[Exception]", error))
+        else:
+            yield error
 
 
-async def _not_stored(parts: Parts, job: Row, error: MediaError | None) -> None:
+async def _not_stored(parts: Parts, job: Row, why: _NotStored) -> None:
     """Come again later, ask the provider for a fresh address, or give up with the reason."""
-    code = error.code if error else "store_timeout"
-    message = str(error) if error else "Copying the result took too long."
+    inline = parts.providers[job["provider"]].capabilities.inline
     async with parts.db.connection() as conn:
         failed_before: int = await conn.fetchval(
-            "select count(*) from job_trace where job_id = $1 and attempt = $2 and step = 'store_failed'",
+            "select count(*) from job_trace where job_id = $1 and attempt > $2 and step = 'store_failed'",
             job["id"],
-            job["attempt"],
+            # What is made here is made anew for each try, as another attempt.
+            job["attempt"] - (job["tries"] if inline else 1),
         )
-        detail = {"code": code, "message": message[:500]}
+        detail = {"code": why.code, "message": why.message[:500]}
         await trace.write(conn, [trace.Step(job["id"], job["attempt"], "store_failed", detail=detail)])
-    log.warning("store.failed", job=str(job["id"]), code=code, before=failed_before)
-    may_repeat = error is None or error.retryable
-    if code in EXPIRED_RESULT and failed_before == 0:
+    log.warning("store.failed", job=str(job["id"]), code=why.code, before=failed_before)
+    may_repeat = why.retryable
+    if why.code in EXPIRED_RESULT and failed_before == 0:
         may_repeat = await _renew_addresses(parts, job)
     if not may_repeat or failed_before + 1 >= parts.policy.store_tries_max:
-        await conclude(parts, job, decide.End(Stage.FAILED, Failure(code, message)))
+        await conclude(parts, job, decide.End(Stage.FAILED, Failure(why.code, why.message)))
         return
-    if job["outputs"] is None:
-        await conclude(parts, job, decide.Requeue(STORE_RETRY_S, code))
+    delay_s = backoff_s(failed_before + 1, STORE_RETRY_S, 30.0)
+    if inline:
+        await conclude(parts, job, decide.Requeue(delay_s, why.code))
         return
+    # Files in hand are gone with this try: `decide` asks the provider for them again.
     async with parts.db.connection() as conn:
         await conn.execute(
-            "update job_work set look_at = now() + make_interval(secs => $2) where job_id = $1",
-            job["id"],
-            backoff_s(failed_before + 1, STORE_RETRY_S, 30.0),
+            "update job_work set look_at = now() + make_interval(secs => $2) where job_id = $1", job["id"], delay_s
         )
 
 

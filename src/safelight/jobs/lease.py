@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from safelight.db.pool import Row
 from safelight.jobs import work
+from safelight.jobs.insist import AWAY
 from safelight.jobs.parts import Parts
 
 
@@ -18,10 +19,13 @@ class LeaseLost(Exception):
 
 
 @asynccontextmanager
-async def holding_lease(parts: Parts, job: Row, on_cancel: Callable[[], None] | None = None) -> AsyncGenerator[None]:
+async def holding_lease(
+    parts: Parts, job: Row, on_cancel: Callable[[], None] | None = None, *, must_finish: bool = False
+) -> AsyncGenerator[None]:
     """Renew the lease while the body works; a lost lease cancels the body and raises LeaseLost.
 
-    `on_cancel` is called once if the user asks to cancel meanwhile.
+    `on_cancel` is called once if the user asks to cancel meanwhile. `must_finish`: the body goes on without its
+    lease, because what it will learn nobody else can.
     """
     body = asyncio.current_task()
     assert body is not None
@@ -36,11 +40,13 @@ async def holding_lease(parts: Parts, job: Row, on_cancel: Callable[[], None] | 
             try:
                 async with asyncio.timeout(5), parts.db.connection() as conn:
                     row = await work.renew(conn, job["id"], worker=parts.worker, lease_s=parts.policy.lease_s)
-            except (OSError, TimeoutError):
-                if parts.now() - renewed_at < timedelta(seconds=parts.policy.lease_s):
+            except AWAY:
+                if must_finish or parts.now() - renewed_at < timedelta(seconds=parts.policy.lease_s):
                     continue
                 row = None
             if row is None:
+                if must_finish:
+                    return
                 lost = True
                 body.cancel()
                 return

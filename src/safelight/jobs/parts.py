@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from safelight.db.pool import Database
+from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.learning import Durations
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
 from safelight.jobs.settler import Settler
 from safelight.jobs.storing import MediaRoom
+from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider
 from safelight.providers.registry import Registry
 
@@ -26,6 +28,8 @@ class Parts:
     media: MediaRoom
     settler: Settler
     board: ProgressBoard
+    aftermath: Aftermath
+    metrics: Metrics
     durations: Durations
     now: Callable[[], datetime]
     webhook_url: Callable[[str, UUID, str], str | None]
@@ -35,7 +39,5 @@ class Parts:
     worker: str
     """Names this process in leases."""
     allow_emulator: bool = False
-    freed: Callable[[str], None] = field(default=lambda _provider: None)
-    """A place at this provider became free: somebody may be waiting for it."""
     is_reachable: bool = False
     """Providers can reach us with webhooks."""

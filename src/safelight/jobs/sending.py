@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, limits, trace
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.decide import Progress
+from safelight.jobs.insist import insist
 from safelight.jobs.keeping import keep
 from safelight.jobs.lease import holding_lease
 from safelight.jobs.lifecycle import Stage
@@ -32,13 +34,16 @@ from safelight.providers.base import (
     SubmitRequest,
     Succeeded,
 )
-from safelight.providers.model_input import InputInvalid, validate_input
+from safelight.providers.model_input import InputFault, InputInvalid, validate_input
 
 log: Final = structlog.get_logger("jobs")
 
 REFUSED_WAIT_S: Final = 2.0
 """After a refusal that does not say how long to wait. Grows while refusals go on."""
 REFUSED_WAIT_MAX_S: Final = 60.0
+LAST_ANSWER_S: Final = 5.0
+"""A worker that is being stopped waits so long for answers to what it has sent: supervisors kill after ten or more."""
+LAST_NOTE_S: Final = 3.0
 
 
 class Sending:
@@ -71,7 +76,7 @@ class Sending:
             if provider.capabilities.webhooks
             else None,
         )
-        await self._ask({**job, "attempt": begun.number, "attempt_id": begun.id}, provider, request)
+        await self._ask(_begun(job, begun, parts.now()), provider, request)
         return None
 
     async def _begin(self, tx: Transaction, job: Row, provider: Provider) -> attempts.NewAttempt | limits.Blocked:
@@ -110,26 +115,53 @@ class Sending:
         if job["start"] is not None:
             async with self._parts.db.connection() as conn:
                 url = await start_url(conn, job["project_id"], job["start"], self._parts.media_url)
+            if url is None:
+                # Without it the provider would make, and bill, something else.
+                raise InputInvalid([InputFault(("body", "start"), "The start image is no longer there", "not_found")])
         return validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=self._parts.allow_emulator)
 
     async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> None:
-        parts = self._parts
-        timeout_s = parts.policy.inline_timeout_s if provider.capabilities.inline else parts.policy.submit_timeout_s
-        asking: asyncio.Task[Accepted] | None = None
+        parts, inline = self._parts, provider.capabilities.inline
+        asking = asyncio.create_task(self._submit(provider, request, self._progress(job)))
 
         def stop() -> None:
-            if provider.capabilities.inline and asking is not None:
-                asking.cancel()
+            asking.cancel()
 
         try:
-            async with holding_lease(parts, job, stop if provider.capabilities.inline else None):
-                async with asyncio.timeout(timeout_s):
-                    asking = asyncio.create_task(provider.submit(request, self._progress(job)))
-                    accepted = await asking
+            async with holding_lease(parts, job, stop if inline else None, must_finish=not inline):
+                await asyncio.wait([asking])
+        except asyncio.CancelledError:
+            if not inline:
+                await self._last_answer(job, provider, asking)
+            raise
+        finally:
+            asking.cancel()
+        await self._answered(job, provider, asking)
+
+    async def _submit(self, provider: Provider, request: SubmitRequest, progress: ProgressSink) -> Accepted:
+        policy = self._parts.policy
+        async with asyncio.timeout(
+            policy.inline_timeout_s if provider.capabilities.inline else policy.submit_timeout_s
+        ):
+            return await provider.submit(request, progress)
+
+    async def _last_answer(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> None:
+        """This process is being stopped: an answer that comes in the next seconds is one task less that is lost."""
+        await asyncio.wait([asking], timeout=LAST_ANSWER_S)
+        if asking.done():
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LAST_NOTE_S):
+                    await self._answered(job, provider, asking)
+
+    async def _answered(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> None:
+        """Note what the provider said; `asking` is done."""
+        parts = self._parts
+        try:
+            accepted = asking.result()
         except Refused as refusal:
             refused = refusal
-            await parts.db.run(lambda tx: self._refused(tx, job, refused))
-            parts.freed(job["provider"])
+            await insist(parts.db, lambda tx: self._refused(tx, job, refused))
+            parts.aftermath.freed(job["provider"])
         except Rejected as error:
             await conclude(parts, job, decide.End(Stage.FAILED, error.failure))
         except AccountProblem as error:
@@ -144,15 +176,10 @@ class Sending:
             else:
                 await self.lose_answer(job)
         except asyncio.CancelledError:
-            if asking is not None and asking.cancelled() and (task := asyncio.current_task()) and not task.cancelling():
-                await conclude(parts, job, decide.End(Stage.CANCELED, attempt_state="canceled"))
-                return
-            raise
+            # The user's wish: `holding_lease` stopped it.
+            await conclude(parts, job, decide.End(Stage.CANCELED, attempt_state="canceled"))
         else:
             await self._accepted(job, provider, accepted)
-        finally:
-            if asking is not None and not asking.done():
-                asking.cancel()
 
     def _progress(self, job: Row) -> ProgressSink:
         parts = self._parts
@@ -206,15 +233,16 @@ class Sending:
             # Inline: `submitted` would promise a provider that can be asked again.
             await keep(parts, job, accepted.observation)
             return
-        await parts.db.run(note)
+        await insist(parts.db, note)
         if accepted.observation is None:
             return
-        verdict = decide.after_look(view({**job, "stage": "submitted"}, parts), accepted.observation, now, parts.policy)
+        job = {**job, "stage": Stage.SUBMITTED.value}
+        verdict = decide.after_look(view(job, parts), accepted.observation, now, parts.policy)
         match verdict:
             case decide.Keep(observation=observation):
                 await keep(parts, job, observation)
             case decide.Requeue() | decide.End():
-                await conclude(parts, {**job, "stage": "submitted"}, verdict)
+                await conclude(parts, job, verdict)
             case decide.Progress() | decide.Wait():
                 pass
 
@@ -277,6 +305,23 @@ class Sending:
             tx.touch(job["project_id"])
 
         await self._parts.db.run(note)
+
+
+def _begun(job: Row, begun: attempts.NewAttempt, now: datetime) -> Row:
+    """The job as it is from here on, with a current attempt that knows nothing yet."""
+    return {
+        **job,
+        "stage": Stage.SUBMITTING.value,
+        "tries": job["tries"] + 1,
+        "attempt": begun.number,
+        "attempt_id": begun.id,
+        "attempt_state": "sending",
+        "sent_at": now,
+        "accepted_at": None,
+        "task_id": None,
+        "handle": None,
+        "outputs": None,
+    }
 
 
 class _MovedOn(Exception):

@@ -287,7 +287,11 @@ class JobService:
                 raise JobConflict("The job has completed; submit a new one for another result.")
             if Stage(job["stage"]) not in TERMINAL:
                 raise JobConflict("The job is still going on.")
-            span = job["deadline_at"] - job["created_at"]
+            # As long as it was given before: the last round began at its submit or its retry.
+            began_at = await conn.fetchval(
+                "select max(at) from job_trace where job_id = $1 and step in ('submitted', 'retried')", job_id
+            )
+            span = job["deadline_at"] - (began_at or job["created_at"])
             await ledger.hold(conn, project_id=project_id, job_id=job_id, round=job["round"] + 1, amount=job["quoted"])
             job = await conn.fetchrow(
                 """

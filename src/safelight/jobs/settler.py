@@ -14,7 +14,7 @@ from safelight.credits.ledger import SettlementRefused
 from safelight.db import task_queue
 from safelight.db.pool import Database
 from safelight.jobs import settle
-from safelight.jobs.learning import Durations
+from safelight.jobs.aftermath import Aftermath
 
 log: Final = structlog.get_logger("jobs")
 
@@ -25,13 +25,10 @@ BATCH_MAX: Final = 64
 class Settler:
     """Completes jobs in batches. `run` must be running for `settle` to return."""
 
-    def __init__(
-        self, db: Database, durations: Durations, now: Callable[[], datetime], freed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, db: Database, aftermath: Aftermath, now: Callable[[], datetime]) -> None:
         self._db = db
-        self._durations = durations
+        self._aftermath = aftermath
         self._now = now
-        self._freed = freed
         self._waiting: list[tuple[settle.Result, asyncio.Future[settle.Completed]]] = []
         self._wake = asyncio.Event()
 
@@ -85,11 +82,7 @@ class Settler:
         now = self._now()
         done = await self._db.run(lambda tx: settle.settle_many(tx, results, now))
         has_large = any(output.needs_large for result in results for output in result.outputs)
-        for completed in done:
-            if completed.is_ours and completed.provider is not None:
-                if completed.spent_s is not None and completed.endpoint is not None:
-                    self._durations.learn(completed.provider, completed.endpoint, completed.spent_s)
-                self._freed(completed.provider)
+        self._aftermath.completed(done)
         if has_large:
             with contextlib.suppress(OSError):
                 await task_queue.notify(self._db)

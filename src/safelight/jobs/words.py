@@ -11,7 +11,7 @@ from safelight.jobs.lifecycle import Stage
 _WAITS: Final[Mapping[Stage, str]] = {
     Stage.QUEUED: "It waits for a place at the provider.",
     Stage.SUBMITTING: "The provider is being asked; it has not answered yet.",
-    Stage.UNKNOWN: "The provider's answer was lost. Its webhook, a look-up or the end of the grace time will settle it.",
+    Stage.UNKNOWN: "The provider's answer was lost. Its webhook, a look-up or the end of a grace time settles it.",
     Stage.SUBMITTED: "The provider has it in its queue.",
     Stage.RUNNING: "The provider is working on it.",
     Stage.STORING: "The provider is done; its files are being copied to our storage.",
@@ -28,9 +28,10 @@ def where_it_stands(job: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], 
     if stage is Stage.CANCELED:
         return "Canceled; its credits were released."
     if stage in (Stage.FAILED, Stage.EXPIRED):
-        error = job["error"] or {}
+        error: Mapping[str, Any] = job["error"] or {}
         reached = _last(steps, ("stored", "downloaded", "provider_done", "running", "accepted", "sending", "submitted"))
-        return f"Ended after the step “{reached}”: {error.get('message', 'no reason was given')} Its credits were released."
+        why = error.get("message", "No reason was given.")
+        return f"Ended after the step “{reached}”: {why} Its credits were released."
     since = steps[-1]["at"] if steps else job["created_at"]
     return f"{_WAITS[stage]} The last step was {_span((now - since).total_seconds())} ago."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +16,7 @@ from pgqueuer.domain.models import Job as QueueJob
 
 from safelight.db import task_queue
 from safelight.db.pool import Database
-from safelight.jobs import derivatives, settle
+from safelight.jobs import derivatives
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Processor
 from safelight.jobs.parts import Parts
@@ -51,8 +50,9 @@ class Worker:
         self._gate = asyncio.Semaphore(PARALLEL_MAX)
         self._advancing: dict[UUID, asyncio.Task[None]] = {}
         self._again: set[UUID] = set()
-        self._inbox = Processor(parts.db, self._settled, parts.now)
+        self._inbox = Processor(parts.db, parts.aftermath, parts.now)
         self.reconciler = Reconciler(parts, self.take_up, self.webhook_arrived)
+        parts.aftermath.freed = lambda _provider: self.reconciler.hurry()
 
     def webhook_arrived(self) -> None:
         """The inbox is not empty."""
@@ -77,16 +77,9 @@ class Worker:
         async with self._gate:
             try:
                 await self._engine.advance(job_id)
-            except (OSError, asyncpg.PostgresError) as error:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 # The sweep finds it again.
                 log.warning("advance.failed", job=str(job_id), error=repr(error))
-
-    def _settled(self, completed: Sequence[settle.Completed]) -> None:
-        for each in completed:
-            if each.is_ours and each.provider is not None:
-                if each.spent_s is not None and each.endpoint is not None:
-                    self._parts.durations.learn(each.provider, each.endpoint, each.spent_s)
-                self._parts.freed(each.provider)
 
     async def run(self) -> None:
         """Work until cancelled. A part that fails is started again; the others go on."""
@@ -97,9 +90,12 @@ class Worker:
                 for part in (self._consume, self._process, self.reconciler.run, self._learn, self._keep_house):
                     group.create_task(_kept_up(part))
         finally:
-            for task in list(self._advancing.values()):
-                task.cancel()
-            await asyncio.gather(*self._advancing.values(), return_exceptions=True)
+            # A job that was to be looked at once more starts again when it ends: so until there are none.
+            while self._advancing:
+                self._again.clear()
+                for task in self._advancing.values():
+                    task.cancel()
+                await asyncio.wait(self._advancing.values())
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await self._parts.durations.flush()

@@ -28,9 +28,11 @@ from safelight.api.app import create_app
 from safelight.api.context import Context
 from safelight.changes import log as change_log
 from safelight.changes.present import Presenters
+from safelight.credits import audit as ledger_audit
 from safelight.credits import ledger
 from safelight.db import embedded, migrate, task_queue
 from safelight.db.pool import Database
+from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake
 from safelight.jobs.learning import Durations
@@ -143,7 +145,7 @@ async def _wire(
         project_concurrency=settings.project_concurrency,
     )
     durations = Durations(db)
-    freed = _Freed()
+    aftermath = Aftermath(durations, metrics, now)
 
     def media_path(key: str) -> str:
         return signer.sign(key, now())
@@ -162,7 +164,7 @@ async def _wire(
     def publish(project: UUID, payload: dict[str, Any]) -> None:
         feed.publish_progress(project, msgspec.json.encode(payload))
 
-    settler = Settler(db, durations, now, freed)
+    settler = Settler(db, aftermath, now)
     parts = Parts(
         db=db,
         providers=providers,
@@ -171,19 +173,19 @@ async def _wire(
         media=MediaRoom(store, fetcher, settings.data / "scratch"),
         settler=settler,
         board=ProgressBoard(db, publish),
+        aftermath=aftermath,
+        metrics=metrics,
         durations=durations,
         now=now,
         webhook_url=webhook_url,
         media_url=lambda key: f"{public or base_url}{media_path(key)}",
         worker=worker_name,
         allow_emulator=settings.allow_emulator,
-        freed=freed,
         is_reachable=bool(public),
     )
     engine = Engine(parts)
     worker = Worker(parts, engine) if is_worker else None
     if worker is not None:
-        freed.listener = worker.reconciler.hurry
         bus.on("inbox", lambda _: worker.webhook_arrived())
     waiting = _QueueHint(db)
 
@@ -198,6 +200,7 @@ async def _wire(
     sessions = Sessions(await _secret(db, "sessions", settings))
     tokens = await _tokens(settings, db, stack)
     gate = Gate(db, tokens, sessions, now)
+    stack.push_async_callback(gate.flush)
 
     async def readiness() -> Mapping[str, str]:
         try:
@@ -246,7 +249,7 @@ async def _wire(
             group.create_task(waiting.run())
             if worker is not None:
                 group.create_task(worker.run())
-                group.create_task(_keep_house(settings, db, uploads, server))
+                group.create_task(_keep_house(settings, db, uploads, metrics, server))
             else:
                 # A reader's look (J5) may finish a job here too.
                 group.create_task(settler.run())
@@ -321,17 +324,6 @@ def _hear(bus: PgBus, feed: Feed, me: str) -> None:
     bus.on("progress", progress)
 
 
-class _Freed:
-    """A place at a provider became free; the worker, made later, wants to know."""
-
-    def __init__(self) -> None:
-        self.listener: Callable[[], None] | None = None
-
-    def __call__(self, _provider: str) -> None:
-        if self.listener is not None:
-            self.listener()
-
-
 class _QueueHint:
     """Many commits, one NOTIFY: called after each commit that enqueued a task."""
 
@@ -363,13 +355,20 @@ async def _learn(durations: Durations) -> None:
         await asyncio.sleep(5)
 
 
-async def _keep_house(settings: Settings, db: Database, uploads: Uploads, server: embedded.Embedded | None) -> None:
+async def _keep_house(
+    settings: Settings, db: Database, uploads: Uploads, metrics: Metrics, server: embedded.Embedded | None
+) -> None:
     """Hourly: nothing grows without bound (O3)."""
     while True:
         try:
             await change_log.ensure_partitions(db)
             await change_log.retention(db, timedelta(days=settings.changes_kept_days))
             await uploads.sweep(now())
+            async with db.connection() as conn:
+                mismatches = await ledger_audit.audit(conn)
+            metrics.ledger_mismatch = len(mismatches)
+            if mismatches:
+                log.error("ledger.mismatch", found=[str(each) for each in mismatches[:10]])
             if server is not None:
                 await asyncio.to_thread(server.trim_log)
         except Exception as error:

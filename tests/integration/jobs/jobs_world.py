@@ -31,6 +31,7 @@ from safelight.db import task_queue
 from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address
 from safelight.jobs import reads, settle, trace
+from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake, Overloaded, UnknownAttempt, WrongToken
 from safelight.jobs.learning import Durations
@@ -44,6 +45,7 @@ from safelight.jobs.submission import Submission
 from safelight.jobs.worker import Worker
 from safelight.media.fetch import Fetcher, FetchLimits, SizeLimits
 from safelight.media.store import Store, open_store
+from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider, Transient, WebhookForged, WebhookRequest
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
@@ -74,7 +76,7 @@ MODELS = {
     "local": ("local/aurora", {"width": 64, "height": 64}),
     "local clip": ("local/drift", {"width": 64, "height": 64, "duration": 0.5}),
     "fal": ("fal-ai/flux/schnell", {"image_size": {"width": 64, "height": 64}}),
-    "fal clip": ("fal-ai/wan-t2v", {}),
+    "fal clip": ("fal-ai/wan-t2v", {"resolution": "480p", "frames_per_second": 24}),
     "kie": ("google/nano-banana", {}),
     "kie clip": ("veo3_fast", {}),
 }
@@ -183,32 +185,28 @@ class World:
             FetchLimits(SizeLimits(image=2_000_000, video=8_000_000), total_s=20.0, stall_s=5.0),
         )
         durations = Durations(db)
-        holder: list[Worker] = []
-
-        def freed(_: str) -> None:
-            if holder:
-                holder[0].reconciler.hurry()
-
+        metrics = Metrics()
+        aftermath = Aftermath(durations, metrics, now)
         parts = Parts(
             db=db,
             providers=providers,
             models=REGISTRY,
             policy=self.policy,
             media=MediaRoom(self.store, fetcher, self.folder / "scratch"),
-            settler=Settler(db, durations, now, freed),
+            settler=Settler(db, aftermath, now),
             board=ProgressBoard(db, lambda _, payload: self.published.append(payload)),
+            aftermath=aftermath,
+            metrics=metrics,
             durations=durations,
             now=now,
             webhook_url=self.webhook_url,
             media_url=lambda key: f"https://media.invalid/{key}",
             worker=f"worker-{uuid4().hex[:8]}",
             allow_emulator=True,
-            freed=freed,
             is_reachable=self.has_webhooks,
         )
         engine = Engine(parts)
         worker = Worker(parts, engine)
-        holder.append(worker)
         node = Node(self, db, parts, engine, worker, providers, fetcher)
         self.nodes.append(node)
         return node
@@ -306,6 +304,12 @@ class World:
                 await ledger.grant(conn, project, credits, key="start", note="", actor="test")
         return project
 
+    async def fault_all(self, **faults: Any) -> None:
+        """Faults of every submit from now on, until called with none."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.put(f"{self.emulators.base_url}/_emulator/faults", json=faults)
+            answer.raise_for_status()
+
     async def accepted(self, job_id: UUID | None = None) -> Counter[str]:
         """How many tasks the providers accepted for each attempt (of this job, or of all): what they would bill."""
         ours = {str(row["id"]) for row in await self.rows("select id, job_id from attempts")
@@ -326,7 +330,7 @@ class World:
     async def open(self) -> None:
         self.project = await self.new_project()
         self.intake = Intake(self.db, self.providers, self._webhook_stored)
-        api_engine = Engine((await self._reader_parts()))
+        api_engine = Engine(await self._reader_parts())
         self.service = JobService(
             db=self.db,
             models=REGISTRY,
@@ -351,6 +355,7 @@ class World:
         return node.parts
 
     async def close(self) -> None:
+        await self.fault_all()
         for node in list(self.nodes):
             await node.stop()
         await self._stack.aclose()
@@ -428,8 +433,12 @@ async def a_world(
     webhooks: bool = True,
     workers: int = 1,
     allow_emulators_address: bool = True,
+    learnt_s: float | None = 0.3,
 ) -> World:
-    """Put one together, with a project that has credits, and `workers` running."""
+    """Put one together, with a project that has credits, and `workers` running.
+
+    `learnt_s`: how long every model took before, so that the first look comes soon; None = nothing is known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     world = World(
         db=db,
@@ -445,6 +454,12 @@ async def a_world(
         providers={},
     )
     world.providers = world.build_providers()
+    if learnt_s is not None:
+        async with db.connection() as conn:
+            await conn.executemany(
+                "insert into model_durations values ($1, $2, $3) on conflict do nothing",
+                [(route.provider, route.endpoint, [learnt_s] * 3) for model in REGISTRY for route in model.routes],
+            )
     await world.open()
     for _ in range(workers):
         await world.start_node()
