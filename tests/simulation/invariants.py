@@ -19,7 +19,8 @@ async def broken_promises(conn: Any) -> list[str]:
             select 'a job that is not terminal' as what, count(*) as n from jobs
                 where stage not in ('completed', 'failed', 'canceled', 'expired')
             union all select 'work left for a job that has ended', count(*)
-                from job_work w join jobs j on j.id = w.job_id where j.stage in ('completed', 'failed', 'canceled', 'expired')
+                from job_work w join jobs j on j.id = w.job_id
+                where j.stage in ('completed', 'failed', 'canceled', 'expired')
             union all select 'a job whose generations are not those it names', count(*) from jobs j
                 where j.generations is distinct from coalesce((select array_agg(g.id order by g.output_index)
                     from generations g where g.job_id = j.id), '{}')
@@ -27,7 +28,8 @@ async def broken_promises(conn: Any) -> list[str]:
                 where j.stage = 'completed' and j.charged > 0 and (select array_agg(t.amount) from ledger_transfers t
                     where t.job_id = j.id and t.reason = 'capture') is distinct from array[j.charged]
             union all select 'a charge without a result', count(*)
-                from ledger_transfers t join jobs j on j.id = t.job_id where t.reason = 'capture' and j.stage <> 'completed'
+                from ledger_transfers t join jobs j on j.id = t.job_id
+                where t.reason = 'capture' and j.stage <> 'completed'
             union all select 'a hold left open', count(*) from ledger_holds where captured + released = 0 and amount > 0
             union all select 'a webhook left in the inbox', count(*) from inbox where processed_at is null
             union all select 'a log with a hole', count(*) from project_heads h
