@@ -143,6 +143,9 @@ class Safelight:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from None
+        except urllib.error.URLError:
+            self.program.check()
+            raise
 
     def new_project(self, name: str = "Benchmark") -> Project:
         project = Project(self.ask("POST", "/v1/projects", {"name": name})["id"])

@@ -49,6 +49,9 @@ class Weight:
     processes: int
     pss_mb: float
     cpu_s: float
+    """Processor time spent so far by those that live."""
+    database_cpu_s: float
+    """Of it, by PostgreSQL."""
 
 
 class Program:
@@ -134,13 +137,15 @@ def family(pids: Iterable[int]) -> list[psutil.Process]:
 
 def weigh(pids: Iterable[int]) -> Weight:
     """Needs the right to read others' memory maps: root, where PostgreSQL runs under its own account."""
-    count, pss, cpu = 0, 0, 0.0
+    count, pss, cpu, database = 0, 0, 0.0, 0.0
     for process in family(pids):
         try:
             pss += process.memory_full_info().pss
-            times = process.cpu_times()
+            times, name = process.cpu_times(), process.name()
         except psutil.NoSuchProcess:
             continue
         count += 1
         cpu += times.user + times.system
-    return Weight(count, pss / 2**20, cpu)
+        if name == "postgres":
+            database += times.user + times.system
+    return Weight(count, pss / 2**20, cpu, database)

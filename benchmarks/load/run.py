@@ -113,12 +113,7 @@ def _follow(pipe: Pipe, watch: Watch, expected: set[bytes]) -> None:
         ]
         await asyncio.gather(*(follower.open() for follower in followers))
         pipe.send(("ready", None))
-        loop = asyncio.get_running_loop()
-        stop = loop.create_future()
-        loop.add_reader(pipe.fileno(), lambda: stop.done() or stop.set_result(None))
-        await stop
-        loop.remove_reader(pipe.fileno())
-        drain_s: float = pipe.recv()
+        drain_s: float = await asyncio.to_thread(pipe.recv)
         try:
             async with asyncio.timeout(drain_s):
                 while seen.left:

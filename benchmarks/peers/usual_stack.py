@@ -95,7 +95,7 @@ class UsualStack:
                     "uvicorn",
                     [sys.executable, "-m", "uvicorn", "benchmarks.peers.usual.web:app", "--host", "127.0.0.1",
                      "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log",
-                     "--log-level", "warning"],
+                     "--log-level", "warning", "--timeout-keep-alive", "75"],
                     home / "web.log",
                     env,
                 )
