@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from demo_server import Demo
+from PIL import Image
 from playwright.sync_api import expect
 from studio_page import RESULT_MS, SOON_MS, OpenStudio
 
@@ -50,6 +53,28 @@ def test_a_result_opens_large_is_starred_and_comes_back_after_a_delete(demo: Dem
     expect(studio.tiles(tile=identity).locator(".tile-star")).to_have_attribute("aria-pressed", "true")
     row = demo.http.get(f"/v1/projects/{demo.project_id}/generations?starred=true").raise_for_status().json()
     assert identity in {each["id"] for each in row["items"]}
+
+
+def test_a_picture_from_this_computer_is_where_a_job_starts(
+    demo: Demo, open_studio: OpenStudio, tmp_path: Path
+) -> None:
+    needing = [model for model in demo.models() if model["needs_start"] and model["enabled"]]
+    assert needing, "the demo offers no model that starts from a picture"
+    picture = tmp_path / "start.png"
+    Image.linear_gradient("L").resize((320, 240)).convert("RGB").save(picture)
+
+    studio = open_studio()
+    page = studio.page
+    studio.choose(needing[0]["id"])
+    studio.write("The same, at night")
+    before = studio.jobs()
+    page.locator('[data-testid="generate"]').click()
+    assert studio.jobs() == before, "nothing is submitted while the picture is missing"
+    page.locator('[data-testid="start-file"]').set_input_files(picture)
+    expect(page.locator(".start-chip[aria-busy=false]")).to_be_visible(timeout=SOON_MS)
+    job = studio.generate()
+    studio.expect_ready(job)
+    assert demo.get(f"/v1/jobs/{job}")["start"]
 
 
 def test_without_a_session_the_page_says_how_to_open_it(demo: Demo, open_studio: OpenStudio) -> None:
