@@ -6,6 +6,7 @@ under a lock per provider and per project, so two workers cannot both take the l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -56,36 +57,32 @@ async def take_place(
         return Blocked("provider", None)
     if counts["of_project"] >= (counts["project_limit"] or project_places):
         return Blocked("project", None)
-    if rate_per_s is not None:
-        allowed_at = await _pace(conn, provider, 1.0 / rate_per_s)
-        if allowed_at is not None:
-            return Blocked("rate", allowed_at)
+    if rate_per_s is not None and not await _pace(conn, provider, rate_per_s):
+        return Blocked("rate", None)
     await conn.execute("update job_work set slot = true, blocked = null where job_id = $1", job_id)
     return None
 
 
-async def _pace(conn: Conn, provider: str, interval_s: float) -> datetime | None:
-    """GCRA with a burst of one second's worth: take a turn now (None), or learn when there is one."""
-    burst_s = max(1.0, interval_s)
+async def _pace(conn: Conn, provider: str, rate_per_s: float) -> bool:
+    """GCRA with a burst of one second's worth: take a turn now, or False where there is none yet."""
+    interval_s = 1.0 / rate_per_s
     taken = await conn.fetchval(
         """
         insert into provider_pace as p (provider, next_at) values ($1, now() + make_interval(secs => $2))
         on conflict (provider) do update
             set next_at = greatest(p.next_at, now()) + make_interval(secs => $2)
-            where p.next_at <= now() + make_interval(secs => $3 - $2)
+            where p.next_at <= now() + make_interval(secs => $3)
         returning true
         """,
         provider,
         interval_s,
-        burst_s,
+        _burst_s(rate_per_s) - interval_s,
     )
-    if taken:
-        return None
-    return await conn.fetchval(
-        "select next_at - make_interval(secs => $2) from provider_pace where provider = $1",
-        provider,
-        burst_s - interval_s,
-    )
+    return bool(taken)
+
+
+def _burst_s(rate_per_s: float) -> float:
+    return max(1.0, 1.0 / rate_per_s)
 
 
 async def pause(conn: Conn, provider: str, *, for_s: float, why: str) -> None:
@@ -103,40 +100,67 @@ async def pause(conn: Conn, provider: str, *, for_s: float, why: str) -> None:
 
 
 async def block(conn: Conn, job: Row, blocked: Blocked) -> None:
-    """Remember why the job waits. It is looked at again when a place is free (`wake`), or at its deadline."""
+    """Remember why the job waits. It is looked at again when it may have a place (`wake`), or at its deadline."""
     await conn.execute(
-        "update job_work set blocked = $2, slot = false, look_at = least($3, $4) where job_id = $1",
+        """
+        update job_work set blocked = $2, slot = false, look_at = least($3::timestamptz, $4::timestamptz)
+        where job_id = $1
+        """,
         job["id"],
         blocked.why,
-        blocked.until or job["deadline_at"],
+        blocked.until,  # none: the deadline
         job["deadline_at"],
     )
 
 
-async def waiting_providers(conn: Conn) -> list[tuple[str, int]]:
-    """Providers for which jobs wait for a place, with the number of places taken."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Jobs wait for a place at this provider; `taken` are taken, and the next turn is in `next_turn_s` (or was)."""
+
+    provider: str
+    taken: int
+    next_turn_s: float
+
+    def free(self, places: int, rate_per_s: float | None) -> int:
+        """How many could be sent now."""
+        free = max(places - self.taken, 0)
+        if rate_per_s is None:
+            return free
+        turns = (_burst_s(rate_per_s) - max(self.next_turn_s, 0.0)) * rate_per_s
+        return min(free, max(0, math.floor(turns + 1e-6)))
+
+
+async def waiting(conn: Conn) -> list[Waiting]:
+    """Providers for which jobs wait for a place or a turn. Those that are paused are none."""
     rows = await conn.fetch(
         """
-        select b.provider, (select count(*) from job_work s where s.slot and s.provider = b.provider) as taken
-        from (select distinct provider from job_work where blocked in ('provider', 'project')) as b
+        select b.provider, (select count(*) from job_work s where s.slot and s.provider = b.provider) as taken,
+            coalesce(extract(epoch from p.next_at - now()), 0)::float8 as next_turn_s
+        from (select distinct provider from job_work where blocked in ('provider', 'project', 'rate')) as b
+        left join provider_pace p on p.provider = b.provider
+        where p.paused_until is null or p.paused_until <= now()
         """
     )
-    return [(row["provider"], row["taken"]) for row in rows]
+    return [Waiting(row["provider"], row["taken"], row["next_turn_s"]) for row in rows]
 
 
 async def wake(conn: Conn, provider: str, places: int, *, project_places: int) -> list[UUID]:
-    """Make due the `places` most urgent jobs (then oldest) that could have a place now."""
+    """Make due the `places` most urgent jobs (then oldest) that could have a place now.
+
+    Whoever is just laying one of them down is poked, and picks it up again.
+    """
     rows = await conn.fetch(
         """
         with candidates as (
             select w.job_id, w.priority, w.created_at from job_work w
-            where w.provider = $1 and w.blocked in ('provider', 'project')
-              and (w.blocked = 'provider' or
-                   (select count(*) from job_work s where s.slot and s.project_id = w.project_id)
-                   < coalesce((select concurrency from project_limits l where l.project_id = w.project_id), $3))
+            where w.provider = $1 and w.blocked in ('provider', 'project', 'rate')
+              and (select count(*) from job_work s where s.slot and s.project_id = w.project_id)
+                < coalesce((select concurrency from project_limits l where l.project_id = w.project_id), $3)
             order by w.priority desc, w.created_at, w.job_id limit $2
         ), woken as (
-            update job_work w set look_at = now() from candidates c where w.job_id = c.job_id
+            update job_work w set look_at = least(look_at, now()),
+                poked = poked or coalesce(lease_until >= now(), false)
+            from candidates c where w.job_id = c.job_id
         )
         select job_id from candidates order by priority desc, created_at, job_id
         """,

@@ -25,8 +25,8 @@ log: Final = structlog.get_logger("jobs")
 
 SWEEP_S: Final = 1.0
 SWEEP_MIN_S: Final = 0.02
-DUE_MAX: Final = 200
-"""Jobs taken up by one sweep; the rest by the next, which follows at once."""
+DUE_MAX: Final = 500
+"""Jobs seen by one sweep: more than one worker takes up at once, so that those it has do not hide the others."""
 WATCH_EVERY_S: Final = 300.0
 WATCH_FOR: Final = timedelta(hours=24)
 WATCH_MAX: Final = 10
@@ -34,8 +34,9 @@ WATCH_MAX: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a sweep found: seconds until the next job is due (None: no job), and whether others wait."""
+    """What a sweep found: jobs that are due, seconds until another is (None: none), and whether others wait."""
 
+    has_due: bool
     next_due_s: float | None
     has_blocked: bool
     has_webhooks: bool
@@ -44,20 +45,26 @@ class Situation:
 async def situation(conn: Conn) -> Situation:
     row = await conn.fetchrow(
         """
-        select extract(epoch from (select min(look_at) from job_work
-                   where lease_until is null or lease_until < now()) - now())::float8 as next_due_s,
-               exists (select from job_work where blocked in ('provider', 'project')) as has_blocked,
+        select exists (select from job_work where look_at <= now() and (lease_until is null or lease_until < now()))
+                   as has_due,
+               extract(epoch from (select min(look_at) from job_work where look_at > now()) - now())::float8
+                   as next_due_s,
+               exists (select from job_work where blocked in ('provider', 'project', 'rate')) as has_blocked,
                exists (select from inbox where processed_at is null) as has_webhooks
         """
     )
     assert row is not None
-    return Situation(row["next_due_s"], row["has_blocked"], row["has_webhooks"])
+    return Situation(**dict(row))
 
 
 class Reconciler:
-    """Sweeps until cancelled. `take_up(job)` must return at once; `webhooks()` says that the inbox is not empty."""
+    """Sweeps until cancelled.
 
-    def __init__(self, parts: Parts, take_up: Callable[[UUID], None], webhooks: Callable[[], None]) -> None:
+    `take_up(job)` returns at once: False if there is no room for it now, or it is being advanced already.
+    `webhooks()` says that the inbox is not empty.
+    """
+
+    def __init__(self, parts: Parts, take_up: Callable[[UUID], bool], webhooks: Callable[[], None]) -> None:
         self._parts = parts
         self._take_up = take_up
         self._webhooks = webhooks
@@ -81,29 +88,33 @@ class Reconciler:
 
     async def sweep(self) -> float:
         """Do what is due; returns the seconds until the next sweep."""
-        parts = self._parts
-        async with parts.db.connection() as conn:
+        next_turn_s = SWEEP_S
+        async with self._parts.db.connection() as conn:
             now = await situation(conn)
             if now.has_webhooks:
                 self._webhooks()
             if now.has_blocked:
-                await self._wake(conn)
-            due = await work.due(conn, DUE_MAX) if now.has_blocked or _is_due(now.next_due_s) else []
-        for job_id in due:
-            self._take_up(job_id)
-        if len(due) == DUE_MAX:
+                next_turn_s = await self._wake(conn)
+            due = await work.due(conn, DUE_MAX) if now.has_blocked or now.has_due else []
+        taken_up = [job_id for job_id in due if self._take_up(job_id)]
+        if taken_up and len(due) == DUE_MAX:
             return SWEEP_MIN_S
-        if now.next_due_s is None or due:
-            return SWEEP_S
-        return min(max(now.next_due_s, SWEEP_MIN_S), SWEEP_S)
+        next_due_s = SWEEP_S if now.next_due_s is None else now.next_due_s
+        return min(max(min(next_due_s, next_turn_s), SWEEP_MIN_S), SWEEP_S)
 
-    async def _wake(self, conn: Conn) -> None:
-        parts = self._parts
-        for name, taken in await limits.waiting_providers(conn):
-            provider = parts.providers.get(name)
-            if provider is not None and taken < provider.capabilities.concurrency:
-                free = provider.capabilities.concurrency - taken
-                await limits.wake(conn, name, free, project_places=parts.policy.project_concurrency)
+    async def _wake(self, conn: Conn) -> float:
+        """Wake as many as may be sent now; seconds until one more may be."""
+        parts, next_turn_s = self._parts, SWEEP_S
+        for each in await limits.waiting(conn):
+            provider = parts.providers.get(each.provider)
+            if provider is None:
+                continue
+            able = provider.capabilities
+            if free := each.free(able.concurrency, able.rate_per_s):
+                await limits.wake(conn, each.provider, free, project_places=parts.policy.project_concurrency)
+            elif each.taken < able.concurrency and able.rate_per_s is not None:
+                next_turn_s = min(next_turn_s, 1.0 / able.rate_per_s)
+        return next_turn_s
 
     async def watch_abandoned(self) -> None:
         """Look at attempts that nobody waits for any more, so that their cost becomes known (providers.md §7.3)."""
@@ -136,10 +147,6 @@ class Reconciler:
                 async with parts.db.connection() as conn:
                     await attempts.record_late_cost(conn, row["id"], state, cost)
                 log.info("watch.ended", attempt=str(row["id"]), state=state)
-
-
-def _is_due(next_due_s: float | None) -> bool:
-    return next_due_s is not None and next_due_s <= 0
 
 
 def _end_of(seen: object) -> tuple[str | None, object]:

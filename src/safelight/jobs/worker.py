@@ -51,7 +51,7 @@ class Worker:
         self._advancing: dict[UUID, asyncio.Task[None]] = {}
         self._again: set[UUID] = set()
         self._inbox = Processor(parts.db, parts.aftermath, parts.now)
-        self.reconciler = Reconciler(parts, self.take_up, self.webhook_arrived)
+        self.reconciler = Reconciler(parts, self._take_up_due, self.webhook_arrived)
         parts.aftermath.freed = lambda _provider: self.reconciler.hurry()
 
     def webhook_arrived(self) -> None:
@@ -66,6 +66,13 @@ class Worker:
         task = asyncio.create_task(self._advance(job_id))
         self._advancing[job_id] = task
         task.add_done_callback(lambda _: self._taken(job_id))
+
+    def _take_up_due(self, job_id: UUID) -> bool:
+        """What the sweep found. One that is being advanced here sees for itself what is due."""
+        if job_id in self._advancing or len(self._advancing) >= BACKLOG_MAX:
+            return False
+        self.take_up(job_id)
+        return True
 
     def _taken(self, job_id: UUID) -> None:
         self._advancing.pop(job_id, None)
