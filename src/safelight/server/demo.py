@@ -22,7 +22,6 @@ import msgspec
 import structlog
 from pydantic import SecretStr
 from rich.console import Console
-from rich.panel import Panel
 
 from safelight.access import keys, projects, studio_link
 from safelight.access.principal import Principal, Role
@@ -186,18 +185,15 @@ def _write_private(path: Path, text: bytes) -> None:
 
 
 def _announce(about: dict[str, Any], path: Path) -> None:
-    console = Console(highlight=False)
+    """No frame around it: an address that a frame cuts is one that cannot be clicked."""
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
-        Panel.fit(
-            f"[bold]Safelight[/] is running.\n\n"
-            f"Studio    [bold red][link={about['studio_url']}]{about['studio_url']}[/link][/]\n"
-            f"API       {about['url']}/docs\n"
-            f"Keys      {path}\n\n"
-            f"[dim]Try:  safelight generate local/aurora -p prompt='a lighthouse at night' -o out\n"
-            f"Stop with Ctrl-C; what you made stays in {path.parent}.[/]",
-            border_style="red",
-        ),
-        soft_wrap=True,
+        f"\n  [bold red]●[/] [bold]Safelight[/] is running\n\n"
+        f"    Studio  [bold][link={about['studio_url']}]{about['studio_url']}[/link][/]\n"
+        f"    API     {about['url']}/docs\n"
+        f"    Keys    {path}\n\n"
+        f'  [dim]Try     safelight generate local/aurora -p prompt="a lighthouse at night" -o out\n'
+        f"  Stop    Ctrl-C; what you made stays in {path.parent}[/]\n"
     )
 
 
