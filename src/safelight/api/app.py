@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -125,6 +126,11 @@ class _Immutable(StaticFiles):
         return response
 
 
+def _by_text(*codes: str) -> dict[str, Any]:
+    """Problems as OpenAPI has them: the status is a text."""
+    return {str(status): described for status, described in problem.documented(*codes).items()}
+
+
 def _describe(app: FastAPI) -> None:
     """OpenAPI with our problem document in place of FastAPI's own error shape."""
 
@@ -142,6 +148,7 @@ def _describe(app: FastAPI) -> None:
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (`sk_…`) or a user's JWT"}
             }
             schema["security"] = [{"bearer": []}]
+            schema["paths"].update(_PLAIN_ROUTES)
             for operations in schema["paths"].values():
                 for operation in operations.values():
                     _use_problems(operation)
@@ -151,8 +158,56 @@ def _describe(app: FastAPI) -> None:
     app.openapi = openapi
 
 
+_PLAIN_ROUTES: Final[Mapping[str, Any]] = {
+    "/media/{key}": {
+        "get": {
+            "tags": ["library"],
+            "summary": "Read a stored file",
+            "description": "At the signed addresses that generations and uploads name; with `Range`. `?download=NAME` "
+            "makes it an attachment.",
+            "security": [],
+            "parameters": [
+                {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}},
+                {"name": "e", "in": "query", "description": "When it expires", "schema": {"type": "string"}},
+                {"name": "s", "in": "query", "description": "The signature", "schema": {"type": "string"}},
+                {"name": "download", "in": "query", "schema": {"type": "string"}},
+            ],
+            "responses": {
+                "200": {"description": "The file", "content": {"*/*": {}}},
+                "206": {"description": "The part that was asked for", "content": {"*/*": {}}},
+                "304": {"description": "As you have it"},
+                **_by_text("forbidden", "not_found", "range_not_satisfiable"),
+            },
+        }
+    },
+    "/hooks/{provider}/{attempt}/{token}": {
+        "post": {
+            "tags": ["operation"],
+            "summary": "Receive a provider's webhook",
+            "description": "For providers only. Proven by the secret in its path and the provider's signature.",
+            "security": [],
+            "parameters": [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                for name in ("provider", "attempt", "token")
+            ],
+            "requestBody": {"content": {"*/*": {}}},
+            "responses": {
+                "200": {"description": "Stored", "content": {"application/json": {}}},
+                **_by_text("unauthorized", "not_found", "too_large"),
+            },
+        }
+    },
+}
+"""Routes that FastAPI does not know."""
+
+
 def _use_problems(operation: MutableMapping[str, Any]) -> None:
-    for status, described in operation["responses"].items():
+    responses = operation["responses"]
+    if "503" not in responses:
+        responses.update(_by_text("overloaded"))
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        responses.update(_by_text("too_large", "unsupported_media_type"))
+    for status, described in responses.items():
         if status == "422" and "application/json" in described.get("content", {}):
             described.clear()
             described.update(problem.documented("invalid_input")[422])
@@ -181,8 +236,11 @@ class _Headers:
         await self._app(scope, receive, sending)
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """An HTTPException, because anything else is taken by FastAPI for a body that cannot be parsed."""
+
+    def __init__(self) -> None:
+        super().__init__(413, f"A body has at most {JSON_BODY_MAX} bytes; send files as uploads.")
 
 
 class _BodyLimit:
@@ -195,8 +253,12 @@ class _BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or _streams(scope["path"]):
             await self._app(scope, receive, send)
             return
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > JSON_BODY_MAX:
+            refusal = problem.problem(scope["path"], "too_large", _TooLarge().detail)
+            await refusal(scope, receive, send)
+            return
         taken = 0
-        has_begun = False
 
         async def counting() -> Message:
             nonlocal taken
@@ -206,21 +268,7 @@ class _BodyLimit:
                 raise _TooLarge
             return message
 
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        try:
-            if declared.isdigit() and int(declared) > JSON_BODY_MAX:
-                raise _TooLarge
-            await self._app(scope, counting, sending)
-        except _TooLarge:
-            if has_begun:
-                raise
-            said = f"A body has at most {JSON_BODY_MAX} bytes; send files as uploads."
-            await problem.problem(scope["path"], "too_large", said)(scope, receive, send)
+        await self._app(scope, counting, send)
 
 
 def _streams(path: str) -> bool:

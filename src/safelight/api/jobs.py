@@ -16,6 +16,7 @@ from safelight.api.problem import documented
 from safelight.jobs import reads, trace, words
 from safelight.jobs.errors import JobNotFound
 from safelight.jobs.submission import Submission
+from safelight.library import checked
 from safelight.library.page import Newest, decode, encode
 
 router = APIRouter(tags=["jobs"])
@@ -64,6 +65,7 @@ class SubmitBody(BaseModel):
     webhook_url: Annotated[str, Field(max_length=2000)] | None = None
 
     def submission(self) -> Submission:
+        """Raises LibraryError `invalid_input` for metadata that is too large or that JSON cannot hold."""
         target = None
         if self.target is not None:
             target = self.target.model_dump(mode="json", exclude_none=True)
@@ -79,7 +81,7 @@ class SubmitBody(BaseModel):
             priority=self.priority,
             deadline_s=self.deadline_s,
             tags=tuple(self.tags),
-            metadata=self.metadata,
+            metadata=checked.data("metadata", self.metadata),
             webhook_url=self.webhook_url,
         )
 

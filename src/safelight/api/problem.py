@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from safelight.changes.log import MustRefetch, NoLog
 from safelight.credits.ledger import InsufficientCredits, LedgerError
 from safelight.jobs.errors import JobError
 from safelight.library.errors import LibraryError
-from safelight.media.errors import MediaError
+from safelight.media.errors import MediaError, UploadOffsetMismatch
 from safelight.realtime.sse import BadCursor
 
 log: Final = structlog.get_logger("api")
@@ -98,6 +99,7 @@ class Problem(BaseModel):
     epoch: str | None = Field(None, description="must_refetch: the log's present life")
     head: int | None = Field(None, description="must_refetch: where the log ends")
     oldest: int | None = Field(None, description="must_refetch: the oldest entry kept")
+    offset: int | None = Field(None, description="conflict of an upload: how many bytes have arrived")
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -156,7 +158,14 @@ def of_error(instance: str, error: Exception) -> Response:
             headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
             return problem(instance, error.code, error.detail, headers=headers)
         case MediaError():
-            return problem(instance, _media_code(error), str(error))
+            wait_s = math.ceil(error.retry_after_s) if error.retry_after_s else None
+            return problem(
+                instance,
+                _media_code(error),
+                error.message,
+                headers={"Retry-After": str(wait_s)} if wait_s else None,
+                offset=error.offset if isinstance(error, UploadOffsetMismatch) else None,
+            )
         case _:
             raise error
 
@@ -169,10 +178,17 @@ def _media_code(error: MediaError) -> str:
             return "too_large"
         case "upload_in_use" | "upload_offset_mismatch":
             return "conflict"
-        case "overloaded" | "storage_unavailable" | "upload_too_many":
+        case "upload_too_many":
+            return "rate_limited"
+        case "overloaded" | "storage_unavailable":
             return "overloaded"
         case _:
             return "invalid_input"
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def install(app: FastAPI) -> None:
@@ -191,6 +207,9 @@ def install(app: FastAPI) -> None:
         faults: list[dict[str, Any]] = [
             {"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in error.errors()[:50]
         ]
+        if any(fault["loc"] == ["body"] and fault["type"] != "missing" for fault in faults) and not _is_json(request):
+            said = "The body is JSON: send it with Content-Type: application/json."
+            return problem(request.url.path, "unsupported_media_type", said)
         first: dict[str, Any] = faults[0] if faults else {"loc": [], "msg": "the input is invalid"}
         where = ".".join(str(part) for part in first["loc"])[:SAID_MAX]
         return problem(request.url.path, "invalid_input", f"{where}: {first['msg']}"[:1000], errors=faults)

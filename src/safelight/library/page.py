@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -80,7 +80,7 @@ def decode(cursor: str | None, kind: type[T]) -> T | None:
         if "\0" in str(getattr(found, "position", None)):
             raise ValueError
         at = getattr(found, "created_at", None)
-        if at is not None and at.tzinfo is None:
+        if at is not None and at.utcoffset() != timedelta(0):  # ours are in UTC; others may not even exist there
             raise ValueError
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise LibraryError("invalid_input", "the cursor is not one of this list's: start without one") from None
