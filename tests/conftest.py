@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import msgspec
 import pytest
 
 from safelight.db import embedded, migrate
@@ -71,6 +77,17 @@ async def dsn(postgres: str, template: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def empty_dsn(postgres: str) -> AsyncIterator[str]:
+    """A fresh database with nothing in it, dropped afterwards."""
+    name = f"safelight_empty_{uuid.uuid4().hex[:12]}"
+    await _admin(postgres, f"create database {name}")
+    try:
+        yield with_database(postgres, name)
+    finally:
+        await _admin(postgres, f"drop database {name} with (force)")
+
+
+@pytest.fixture
 async def db(dsn: str) -> AsyncIterator[Database]:
     """The fresh database behind the product's own pool."""
     database = await Database.connect(dsn)
@@ -78,6 +95,62 @@ async def db(dsn: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A whole Safelight that runs as a process of its own, as `safelight demo` starts it."""
+
+    url: str
+    secret_key: str
+    project_id: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+
+DEMO_READY_S = 90
+
+
+@pytest.fixture
+def demo(running_demo: Demo) -> Demo:
+    """One demo for the whole run: server, worker, embedded PostgreSQL, emulated providers."""
+    if running_demo.process.poll() is not None:
+        pytest.fail(f"the demo has ended: {(running_demo.folder / 'output.txt').read_text()[-4000:]}")
+    return running_demo
+
+
+@pytest.fixture(scope="session")
+def running_demo() -> Iterator[Demo]:
+    folder = Path(tempfile.mkdtemp(prefix="safelight-demo-"))
+    folder.chmod(0o755)  # as root, the database's own account must reach it
+    said = (folder / "output.txt").open("wb")
+    command = [str(Path(sys.executable).with_name("safelight")), "demo", "--port", "0", "--no-browser", "--data"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SAFELIGHT_")}
+    process = subprocess.Popen([*command, str(folder)], stdout=said, stderr=said, env=environ, start_new_session=True)
+    try:
+        known = _demo_ready(folder / "demo.json", process, folder / "output.txt")
+        yield Demo(known["url"], known["secret_key"], known["project_id"], folder, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        said.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _demo_ready(file: Path, process: subprocess.Popen[bytes], output: Path) -> dict[str, str]:
+    deadline = time.monotonic() + DEMO_READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the demo ended with {process.returncode}: {output.read_text()[-4000:]}")
+        try:
+            return msgspec.json.decode(file.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            time.sleep(0.05)
+    return pytest.fail(f"the demo was not ready in {DEMO_READY_S} s: {output.read_text()[-4000:]}")
 
 
 async def _admin(server: str, statement: str) -> None:

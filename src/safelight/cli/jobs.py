@@ -34,10 +34,11 @@ def list_(
     if as_json:
         print_json(page)
         return
-    from safelight.cli.table import age, table
+    from safelight.cli.table import age, plain, table
 
     rows = [
-        (str(job.id), _colored(job), job.model, _what(job), age(job.created_at), _credits(job)) for job in page.items
+        (str(job.id), _colored(job), plain(job.model), _what(job), age(job.created_at), _credits(job))
+        for job in page.items
     ]
     table(("job", "status", "model", "", "age", "credits"), rows, empty="No jobs yet.")
 
@@ -50,17 +51,17 @@ def show(job: JobId, as_json: AsJson = False, url: Url = None, key: Key = None, 
     if as_json:
         print_json(info)
         return
-    from safelight.cli.table import age, table
+    from safelight.cli.table import age, plain, table
 
     rows = [
         ("job", str(info.id)),
         ("status", f"{_colored(info)} ({info.stage})"),
-        ("model", f"{info.model} by {info.provider}, attempt {info.attempt}"),
-        ("input", ", ".join(f"{name}={value}" for name, value in info.input.items())),
+        ("model", plain(f"{info.model} by {info.provider}, attempt {info.attempt}")),
+        *((f"  {plain(name)}", plain(value)) for name, value in info.input.items()),
         ("progress", _what(info)),
         ("credits", _credits(info)),
         ("created", age(info.created_at)),
-        *((("error", f"{info.error.code}: {info.error.message}"),) if info.error else ()),
+        *((("error", plain(f"{info.error.code}: {info.error.message}")),) if info.error else ()),
         *(("result", str(each)) for each in info.generations),
     ]
     table(("", ""), rows)

@@ -22,7 +22,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "
         return
     printed = Table(box=None, show_header=any(heads), header_style="dim", pad_edge=False)
     for head in heads:
-        printed.add_column(head, overflow="fold", no_wrap=head in ("job", "key", "age"))
+        printed.add_column(head, overflow="fold", no_wrap=head in ("job", "key", "begins", "age"))
     for row in rows:
         printed.add_row(*row)
     console.print(printed)

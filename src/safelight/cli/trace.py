@@ -24,7 +24,7 @@ def trace(job: JobId, as_json: AsJson = False, url: Url = None, key: Key = None,
     rows = [
         (
             f"{(step.at - began).total_seconds():+.3f} s" if began else "",
-            step.step,
+            plain(step.step),
             str(step.attempt) if step.attempt else "",
             plain(step.detail),
         )

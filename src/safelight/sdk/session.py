@@ -17,8 +17,9 @@ from safelight.sdk.files import absolute
 
 T = TypeVar("T")
 
-TIMEOUTS: Final = httpx.Timeout(connect=5.0, read=40.0, write=40.0, pool=15.0)
-"""Reading waits longer than the server lets any request live (30 s, J1)."""
+READ_S: Final = 40.0
+"""Longer than the server lets any request live (30 s, J1)."""
+TIMEOUTS: Final = httpx.Timeout(connect=5.0, read=READ_S, write=READ_S, pool=15.0)
 UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 

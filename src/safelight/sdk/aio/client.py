@@ -36,7 +36,7 @@ from safelight.sdk.resources import (
 )
 from safelight.sdk.retries import TRIES_MAX as CALL_TRIES_MAX
 from safelight.sdk.retries import TRIES_PATIENT, Retries, is_past, pause_s
-from safelight.sdk.session import TIMEOUTS, Session, is_unsent
+from safelight.sdk.session import READ_S, TIMEOUTS, Session, is_unsent
 
 T = TypeVar("T")
 
@@ -155,6 +155,10 @@ class AsyncSafelight:
         """Those that the key opens."""
         return [project async for project in self.pages(lambda cursor: calls.projects(cursor=cursor))]
 
+    async def create_project(self, name: str) -> Project:
+        """Needs a key of the whole installation."""
+        return await self.send(calls.create_project(name))
+
     async def models(self) -> list[Model]:
         page = await self.send(calls.models())
         return page.items
@@ -262,7 +266,7 @@ class AsyncSafelight:
         """Make the call, again where that is safe and may help. `until` (time.monotonic) ends the tries early."""
         retries = Retries(call, tries_max)
         while True:
-            read_s = None if until is None else max(1.0, until - time.monotonic())
+            read_s = None if until is None else min(READ_S, max(1.0, until - time.monotonic()))
             try:
                 answer = await self._http.request(**self.session.request(call, read_s=read_s))
             except httpx.TransportError as error:

@@ -35,7 +35,7 @@ from safelight.sdk.resources import (
 )
 from safelight.sdk.retries import TRIES_MAX as CALL_TRIES_MAX
 from safelight.sdk.retries import TRIES_PATIENT, Retries, is_past, pause_s
-from safelight.sdk.session import TIMEOUTS, Session, is_unsent
+from safelight.sdk.session import READ_S, TIMEOUTS, Session, is_unsent
 
 T = TypeVar("T")
 
@@ -154,6 +154,10 @@ class Safelight:
         """Those that the key opens."""
         return list(self.pages(lambda cursor: calls.projects(cursor=cursor)))
 
+    def create_project(self, name: str) -> Project:
+        """Needs a key of the whole installation."""
+        return self.send(calls.create_project(name))
+
     def models(self) -> list[Model]:
         page = self.send(calls.models())
         return page.items
@@ -261,7 +265,7 @@ class Safelight:
         """Make the call, again where that is safe and may help. `until` (time.monotonic) ends the tries early."""
         retries = Retries(call, tries_max)
         while True:
-            read_s = None if until is None else max(1.0, until - time.monotonic())
+            read_s = None if until is None else min(READ_S, max(1.0, until - time.monotonic()))
             try:
                 answer = self._http.request(**self.session.request(call, read_s=read_s))
             except httpx.TransportError as error:
