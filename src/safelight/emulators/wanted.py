@@ -15,7 +15,7 @@ IMAGE_SIDE = 768
 VIDEO_SIZE = (640, 360)
 VIDEO_DURATION_S = 3.0
 SIDE_MIN, SIDE_MAX = 64, 2048
-VIDEO_SIDE_MAX = 1280  # a longer clip of 1080p takes minutes on two cores
+VIDEO_SIDE_MAX = 640  # a clip of 720p takes two cores a quarter of a minute
 DURATION_MIN_S, DURATION_MAX_S = 0.5, 10.0  # made on a laptop while somebody waits
 COUNT_MAX = 8
 

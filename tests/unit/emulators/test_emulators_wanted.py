@@ -21,8 +21,8 @@ from safelight.emulators.wanted import Unwanted, Wanted, kind_of, read_wanted
         ("nano-banana-pro", {"resolution": "1K", "aspect_ratio": "2:3"}, (682, 1024)),
         ("fal-ai/kling-video/v2/master", {}, (640, 360)),
         ("veo3", {"aspect_ratio": "9:16"}, (360, 640)),
-        ("fal-ai/wan/t2v", {"resolution": "480p"}, (854, 480)),
-        ("fal-ai/wan/t2v", {"resolution": "1080p"}, (1280, 720)),
+        ("fal-ai/wan/t2v", {"resolution": "480p"}, (640, 360)),
+        ("fal-ai/wan/t2v", {"resolution": "1080p"}, (640, 360)),
     ],
 )
 def test_sizes(model: str, given: dict[str, Any], size: tuple[int, int]):
