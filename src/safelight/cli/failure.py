@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from rich.console import Console
 from rich.text import Text
 
 FAILED: Final = 1
+WRONG_USE: Final = 2
 UNREACHABLE: Final = 3
 NOT_ALLOWED: Final = 4
 NO_CREDITS: Final = 5
@@ -26,6 +27,7 @@ def explained(error: Exception) -> Told | None:
     """What to say of it; None for a mistake in our own code, which deserves its traceback."""
     from safelight.sdk import errors
 
+    error = _alone(error)
     if isinstance(error, errors.SafelightError):
         return Told(_sdk_message(error), error.hint, _sdk_exit_code(error))
     return _of_the_machine(error)
@@ -71,6 +73,7 @@ def _sdk_exit_code(error: Exception) -> int:
 def _of_the_machine(error: Exception) -> Told | None:
     """The database, the files, the network of this machine."""
     import asyncpg
+    from pydantic import ValidationError
 
     from safelight.access.errors import AccessError
     from safelight.db.embedded import EmbeddedError
@@ -79,6 +82,9 @@ def _of_the_machine(error: Exception) -> Told | None:
     match error:
         case EmbeddedError() | MigrationError():
             return Told(str(error), exit_code=UNREACHABLE)
+        case ValidationError():
+            faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
+            return Told(f"Wrong {error.title.lower()}: {faults}.", exit_code=WRONG_USE)
         case AccessError():
             return Told(str(error), exit_code=FAILED)
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
@@ -96,6 +102,16 @@ def _of_the_machine(error: Exception) -> Told | None:
             return Told(f"{error.strerror or error}{where}")
         case _:
             return None
+
+
+def _alone(error: Exception) -> Exception:
+    """The one error that a task group wrapped."""
+    while isinstance(error, ExceptionGroup):
+        inside = cast("ExceptionGroup[Exception]", error).exceptions
+        if len(inside) != 1:
+            break
+        error = inside[0]
+    return cast(Exception, error)
 
 
 def _one_line(text: str) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -228,3 +233,66 @@ def test_the_emulators_run_by_themselves(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_a_server_serves_until_it_is_told_to_stop_and_takes_its_database_with_it(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    data = Path(tempfile.mkdtemp(prefix="safelight-serve-"))
+    data.chmod(0o755)
+    process = subprocess.Popen(
+        [SAFELIGHT, "serve", "--port", port, "--data", str(data)],
+        env=environ(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        until_answers(f"http://127.0.0.1:{port}/readyz", process)
+        database = int((data / "pg" / "data" / "postmaster.pid").read_text().split()[0])
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said
+        assert not Path(f"/proc/{database}").exists()
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def until_answers(url: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url).status_code == 200:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"{url} did not answer")
+
+
+def test_settings_that_make_no_sense_are_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [SAFELIGHT, "serve", "--roles", "api,cook"], capture_output=True, text=True, env=environ(), cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "roles" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [SAFELIGHT, "demo", "--no-browser", "--port", port],
+            capture_output=True,
+            text=True,
+            env=environ(),
+            cwd=tmp_path,
+        )
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr

@@ -78,6 +78,12 @@ def test_an_error_is_said_in_words_with_what_to_do(error: Exception, exit_code: 
     assert hints in told.hint
 
 
+def test_an_error_that_a_task_group_wrapped_is_said_the_same() -> None:
+    alone = EmbeddedError("no room")
+    assert explained(ExceptionGroup("", [ExceptionGroup("", [alone])])) == explained(alone)
+    assert explained(ExceptionGroup("", [alone, KeyError()])) is None
+
+
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     assert explained(KeyError("oops")) is None
 
