@@ -115,6 +115,7 @@ async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[byte
     progressed: Any = None
     lines_sent = 0
     ends_at = asyncio.get_running_loop().time() + FOLLOW_S
+    beat_at = asyncio.get_running_loop().time() + sse.BEAT_S
     while asyncio.get_running_loop().time() < ends_at and not ctx.feed.draining:
         async with ctx.db.connection() as conn:
             row = await reads.job(conn, job)
@@ -135,6 +136,9 @@ async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[byte
         for line in lines[lines_sent:]:
             yield b"event: log\ndata: %s\n\n" % _encode({"message": line})
         lines_sent = len(lines) if len(lines) >= lines_sent else 0
+        if asyncio.get_running_loop().time() >= beat_at:
+            beat_at = asyncio.get_running_loop().time() + sse.BEAT_S
+            yield b": beat\n\n"
         head = await ctx.feed.head(project)
         await ctx.feed.read(project, epoch=None, after=head.head, wait_s=LOOK_S)
 

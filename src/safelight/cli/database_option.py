@@ -29,7 +29,7 @@ async def opened(data: Path | None, *, may_create: bool = False) -> AsyncGenerat
     if settings.database_url is not None:
         yield settings.database_url
         return
-    folder = settings.data / "pg"
+    folder = embedded.data_dir_of(settings.data)
     if not may_create and not embedded.exists(folder):
         raise embedded.EmbeddedError(
             f"there is no database in {folder}: name the installation's folder with --data, set "

@@ -27,9 +27,12 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="The same pictures every time.")] = 0,
 ) -> None:
     """Everything on this machine, with nothing to set up: server, studio, database, emulated providers."""
+    folder = data or Path(".safelight")
+    # Before the slow imports: whoever waits for this file must not find the one of the last run.
+    (folder / "demo.json").unlink(missing_ok=True)
     from safelight.server.demo import DemoOptions, run
 
-    run(DemoOptions(host, port, data or Path(".safelight"), opens_browser=not no_browser, seed=seed))
+    run(DemoOptions(host, port, folder, opens_browser=not no_browser, seed=seed))
 
 
 def serve(

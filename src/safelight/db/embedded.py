@@ -32,7 +32,7 @@ from safelight.db.embedded_home import (
 )
 from safelight.db.embedded_server import POLL_S, Server, Settings
 
-__all__ = ["Embedded", "EmbeddedError", "Settings", "default_data_dir", "exists", "start", "start_sync"]
+__all__ = ["Embedded", "EmbeddedError", "Settings", "data_dir_of", "default_data_dir", "exists", "start", "start_sync"]
 
 DATABASE: Final = "safelight"
 START_LOCK_S: Final = 90.0
@@ -143,6 +143,14 @@ class Embedded:
 def exists(data_dir: Path) -> bool:
     """Whether `start` would find a cluster for this folder rather than make one."""
     return has_cluster(data_dir)
+
+
+def data_dir_of(installation: Path) -> Path:
+    """Where the cluster of an installation is whose files are in `installation`.
+
+    The default folder stands in the project, and as root a project is no place for a service's data.
+    """
+    return default_data_dir() if installation == Path(".safelight") else installation / "pg"
 
 
 async def start(data_dir: Path, settings: Settings = DEFAULTS) -> Embedded:

@@ -19,6 +19,7 @@ import structlog
 from safelight.db.pool import Database, Row, Transaction
 from safelight.jobs import attempts, settle, trace, work
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import as_stored
 from safelight.providers.base import Observation, Provider, Succeeded, WebhookRequest
 
@@ -98,6 +99,7 @@ class Intake:
                     try:
                         outcomes = await self._insert([received for received, _ in batch])
                     except Exception as error:
+                        end_if_canceled()
                         log.exception("inbox.insert_failed", webhooks=len(batch))
                         for _, future in batch:
                             if not future.done():
@@ -182,6 +184,7 @@ class Processor:
         try:
             outcome = await self.db.run(lambda tx: self._batch(tx, PROCESS_BATCH_MAX))
         except Exception:
+            end_if_canceled()
             log.exception("inbox.batch_failed")
             return await self._one()
         return self._tell(outcome)

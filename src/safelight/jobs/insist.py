@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 
 from safelight.db.pool import Database, Transaction
+from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 
@@ -43,6 +44,7 @@ async def insist(db: Database, work: Callable[[Transaction], Awaitable[T]]) -> T
         try:
             return await db.run(work)
         except AWAY as error:
+            end_if_canceled()
             if loop.time() + pause_s > ends_at:
                 raise
             log.warning("database.away", error=repr(error), again_in_s=pause_s)

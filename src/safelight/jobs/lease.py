@@ -12,6 +12,7 @@ from safelight.db.pool import Row
 from safelight.jobs import work
 from safelight.jobs.insist import AWAY
 from safelight.jobs.parts import Parts
+from safelight.jobs.stopping import end_if_canceled
 
 
 class LeaseLost(Exception):
@@ -41,6 +42,7 @@ async def holding_lease(
                 async with asyncio.timeout(5), parts.db.connection() as conn:
                     row = await work.renew(conn, job["id"], worker=parts.worker, lease_s=parts.policy.lease_s)
             except AWAY:
+                end_if_canceled()
                 if must_finish or parts.now() - renewed_at < timedelta(seconds=parts.policy.lease_s):
                     continue
                 row = None

@@ -19,6 +19,7 @@ import structlog
 from safelight.db.pool import Conn
 from safelight.jobs import attempts, limits, work
 from safelight.jobs.parts import Parts
+from safelight.jobs.stopping import end_if_canceled
 from safelight.providers.base import Canceled, Failed, Missing, ProviderError, Succeeded, TaskRef
 
 log: Final = structlog.get_logger("jobs")
@@ -79,6 +80,7 @@ class Reconciler:
             try:
                 pause_s = await self.sweep()
             except Exception:
+                end_if_canceled()
                 log.exception("sweep.failed")
                 pause_s = SWEEP_S
             await asyncio.sleep(SWEEP_MIN_S)  # bursts of hints share one sweep

@@ -15,6 +15,7 @@ from safelight.db import task_queue
 from safelight.db.pool import Database
 from safelight.jobs import settle
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 
@@ -62,6 +63,7 @@ class Settler:
         try:
             done = await self.settle_many([result for result, _ in together])
         except Exception as error:
+            end_if_canceled()
             if len(together) == 1:
                 _fail(together[0][1], error)
             else:

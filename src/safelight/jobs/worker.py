@@ -21,6 +21,7 @@ from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Processor
 from safelight.jobs.parts import Parts
 from safelight.jobs.reconcile import Reconciler
+from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 
@@ -189,5 +190,6 @@ async def _kept_up(part: Any) -> None:
         try:
             await part()
         except Exception:
+            end_if_canceled()
             log.exception("worker.part_failed", part=getattr(part, "__name__", str(part)))
         await asyncio.sleep(RESTART_S)

@@ -72,7 +72,8 @@ def configure(format: Format = "json", level: str = "info", *, stream: BinaryIO 
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         theirs = logging.getLogger(name)
-        theirs.handlers, theirs.propagate = [], True
+        theirs.handlers, theirs.propagate, theirs.disabled = [], True, False
+        theirs.setLevel(logging.NOTSET)
 
 
 def request_id(offered: str | None) -> str:

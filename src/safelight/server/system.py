@@ -96,7 +96,7 @@ async def database(settings: Settings) -> AsyncGenerator[tuple[Database, embedde
     server = None
     dsn = settings.database_url
     if dsn is None:
-        server = await embedded.start(settings.data / "pg")
+        server = await embedded.start(embedded.data_dir_of(settings.data))
         dsn = server.dsn
     try:
         await migrate.upgrade(dsn)
