@@ -95,23 +95,37 @@ class Intake:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
-                    batch, self._waiting = self._waiting[:RECEIVE_BATCH_MAX], self._waiting[RECEIVE_BATCH_MAX:]
-                    try:
-                        outcomes = await self._insert([received for received, _ in batch])
-                    except Exception as error:
-                        end_if_canceled()
-                        log.exception("inbox.insert_failed", webhooks=len(batch))
-                        for _, future in batch:
-                            if not future.done():
-                                future.set_exception(error)
-                        continue
-                    for (_, future), outcome in zip(batch, outcomes, strict=True):
-                        if not future.done():
-                            future.set_result(outcome)
+                    batch = self._waiting[:RECEIVE_BATCH_MAX]
+                    await self._store(batch)
+                    del self._waiting[: len(batch)]
                     self._arrived()
         finally:
             for _, future in self._waiting:
-                future.cancel()
+                if not future.done():
+                    # We are going away; the sender comes again.
+                    future.set_exception(Overloaded())
+            self._waiting.clear()
+
+    async def _store(self, batch: Sequence[tuple[Received, asyncio.Future[str]]]) -> None:
+        try:
+            outcomes = await self._insert([received for received, _ in batch])
+        except Exception as error:
+            end_if_canceled()
+            if len(batch) > 1:
+                # One that the database does not take must not keep the others out.
+                log.warning("inbox.batch_refused", webhooks=len(batch), error=repr(error))
+                for pair in batch:
+                    await self._store([pair])
+                return
+            log.exception("inbox.insert_failed", provider=batch[0][0].provider)
+            outcomes = [error]
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue  # whoever sent it has hung up
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
     async def _insert(self, batch: Sequence[Received]) -> list[str]:
         async with self._db.connection() as conn:
@@ -268,9 +282,7 @@ class Processor:
         due = sorted({row["job_id"] for row in rows if row["is_unfinished"] and row["number"] == row["current"]})
         if due:
             await work.look_now(conn, due)
-        await trace.write(
-            conn, [trace.Step(row["job_id"], row["number"], "webhook", row["received_at"]) for row in rows]
-        )
+        await trace.write(conn, [_step(row) for row in rows])
         return due
 
 
@@ -282,9 +294,14 @@ def _results(rows: Sequence[Row], now: datetime) -> dict[UUID, settle.Result]:
         if seen is None or row["job_id"] in results or row["number"] != row["current"]:
             continue
         outputs = [as_stored(output) for output in attempts.outputs_from_json(seen["outputs"])]
-        steps = [trace.Step(row["job_id"], row["number"], "webhook", row["received_at"])]
+        steps = [_step(row)]
         results[row["job_id"]] = settle.Result(row["job_id"], row["number"], outputs, seen["cost"], steps)
     return results
+
+
+def _step(row: Row) -> trace.Step:
+    """Only webhooks that proved themselves are in the inbox."""
+    return trace.Step(row["job_id"], row["number"], "webhook", row["received_at"], {"verified": True})
 
 
 def _outcome(row: Row, done: set[UUID]) -> str:

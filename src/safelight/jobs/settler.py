@@ -47,11 +47,13 @@ class Settler:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
-                    batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                    batch = self._waiting[:BATCH_MAX]
                     await self._commit(batch)
+                    del self._waiting[: len(batch)]
         finally:
             for _, future in self._waiting:
                 future.cancel()
+            self._waiting.clear()
 
     async def _commit(self, batch: Sequence[tuple[settle.Result, asyncio.Future[settle.Completed]]]) -> None:
         # Two results of one job (a doubled webhook): the second must see what the first did.

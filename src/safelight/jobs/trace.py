@@ -43,6 +43,13 @@ async def write(conn: Conn, steps: Sequence[Step]) -> None:
     )
 
 
+async def write_known(conn: Conn, steps: Sequence[Step]) -> None:
+    """As `write`, for steps told from outside a transaction: a job that is gone by now is left out."""
+    present = await conn.fetch("select id from jobs where id = any ($1::uuid[])", [step.job_id for step in steps])
+    known = {row["id"] for row in present}
+    await write(conn, [step for step in steps if step.job_id in known])
+
+
 async def read(conn: Conn, job_id: UUID) -> list[Row]:
     """Oldest first; at most STEPS_MAX, the newest."""
     rows = await conn.fetch(

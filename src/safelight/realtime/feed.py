@@ -91,6 +91,8 @@ class Feed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = Stats()
+        self.on_pushed: Callable[[list[change_log.Change], int], None] | None = None
+        """Told which changes were just handed to how many followers, for traces (D1). Must not block."""
         self._db = db
         self._presenters = presenters
         self._relay_progress = relay_progress
@@ -349,6 +351,8 @@ class Feed:
         self.stats.entries += len(page.changes)
         if page.changes:
             channel.wake()
+            if channel.users and self.on_pushed is not None:
+                self.on_pushed(page.changes, len(channel.users))
         return channel.ring.last < page.head
 
     async def _begin_anew(self, channel: Channel, now: Head) -> None:

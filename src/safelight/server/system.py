@@ -39,6 +39,7 @@ from safelight.jobs.learning import Durations
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
+from safelight.jobs.pushed import Pushed
 from safelight.jobs.reads import present_job
 from safelight.jobs.service import JobService
 from safelight.jobs.settler import Settler
@@ -150,7 +151,9 @@ async def _wire(
     def media_path(key: str) -> str:
         return signer.sign(key, now())
 
+    pushed = Pushed(db, now)
     feed = Feed(db, _presenters(media_path), relay_progress=_relay(bus, worker_name))
+    feed.on_pushed = pushed.note
     _hear(bus, feed, worker_name)
     db.on_touch(feed.hint)
     db.on_touch(bus.hint)
@@ -256,6 +259,7 @@ async def _wire(
                 group.create_task(_learn(durations))
             if is_api:
                 group.create_task(intake.run())
+                group.create_task(pushed.run())
                 group.create_task(gate.run())
             if server is not None:
                 group.create_task(server.keep_running())
