@@ -288,12 +288,15 @@ RETRY_MAY_HELP = frozenset(
         "provider_limit",
         "provider_misconfigured",
         "provider_disabled",
-        # another attempt makes other files
+        # another attempt makes other files, and our side may be well by then
         "no_output",
         "result_expired",
         "result_truncated",
         "result_unreachable",
         "storage_unavailable",
+        "store_timeout",
+        "store_failed",
+        "settle_failed",
         "overloaded",
         "submit_unknown",
     }

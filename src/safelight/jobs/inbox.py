@@ -21,7 +21,7 @@ from safelight.jobs import attempts, settle, trace, work
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import as_stored
-from safelight.providers.base import Observation, Provider, Succeeded, WebhookRequest
+from safelight.providers.base import Observation, Provider, Succeeded, WebhookForged, WebhookRequest
 
 log: Final = structlog.get_logger("jobs")
 
@@ -77,6 +77,8 @@ class Intake:
         if len(self._waiting) >= WAITING_MAX:
             raise Overloaded
         note = await provider.verify_webhook(request)
+        if not (_can_be_stored(note.event_key) and _can_be_stored(note.task_id or "")):
+            raise WebhookForged("it names a task as no provider does")
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         received = Received(provider_name, attempt_id, token, note.event_key, note.task_id, note.observation, request)
         self._waiting.append((received, future))
@@ -163,6 +165,11 @@ class Intake:
                 [each.request.body for each in batch],
             )
         return [row["outcome"] for row in rows]
+
+
+def _can_be_stored(text: str) -> bool:
+    # PostgreSQL has no NUL in text, and UTF-8 has no lone surrogates.
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from jobs_world import Build, World, books_balance, until
+from jobs_world import Build, World, books_balance, now, until
+
+from safelight.jobs.inbox import Received
+from safelight.providers.base import WebhookRequest
 
 both = pytest.mark.parametrize("what", ["fal", "kie"])
 
@@ -177,3 +180,33 @@ async def test_a_burst_of_webhooks_is_stored_and_answered(build: Build):
     for job_id in jobs:
         assert {each["status"] for each in await world.deliveries(job_id)} == {200}
     await books_balance(world)
+
+
+async def test_a_webhook_that_the_database_would_not_take_keeps_no_other_out(build: Build):
+    world = await build()
+    jobs = [await world.submit("kie", {"latency_s": 0.3}) for _ in range(4)]
+    for job_id in jobs:
+        await world.reaches(job_id, "completed")
+    (event,) = await processed(world, jobs[0])
+    await world.rows("delete from inbox returning 1")
+
+    # Unsigned, as KIE's are until its account has a key: anybody may send this.
+    world.intake._providers["kie"]._hmac_key = None  # type: ignore[attr-defined]
+    evil = b'{"code":200,"data":{"taskId":"a\\u0000b"}}'
+    half = b'{"code":200,"data":{"taskId":"a\\ud800b"}}'
+    token = "a" * 32
+    answers = await asyncio.gather(
+        *(world.receive("kie", str(event["attempt_id"]), token, {}, body) for body in (evil, half, event["body"]))
+    )
+    assert answers == [401, 401, 401]
+    assert await inbox(world, jobs[0]) == []
+    # Past that check, in one batch with good ones: only the bad one is refused.
+    broken, good = received(event, "a\0b"), received(event, "good")
+    futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    await world.intake._store([(broken, futures[0]), (good, futures[1])])
+    assert futures[0].exception() is not None
+    assert futures[1].result() == "wrong_token"
+
+
+def received(event: Any, key: str) -> Received:
+    return Received("kie", event["attempt_id"], "t", key, None, None, WebhookRequest({}, event["body"], now()))
