@@ -14,23 +14,26 @@ from rich.console import Console
 
 from benchmarks.facts import facts
 from benchmarks.figure import Figure, Options
-from benchmarks.figures import bare, chain, changes, footprint, submits
+from benchmarks.figures import bare, chain, changes, footprint, servers, submits
 from benchmarks.load.child import LoadFailed
 from benchmarks.peers.usual_stack import ensure_redis
 from benchmarks.processes import ROOT, NotReady
 
 FIGURES: Final[tuple[Figure, ...]] = (footprint.FIGURE, submits.FIGURE, changes.FIGURE, bare.FIGURE, chain.FIGURE)
+ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE,)
 RESULTS: Final = ROOT / ".bench" / "results.json"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"{', '.join(each.name for each in FIGURES)}; none: all of them")
+    parser.add_argument(
+        "names", nargs="*", help=f"{', '.join(each.name for each in (*FIGURES, *ON_REQUEST))}; none: all but the last"
+    )
     parser.add_argument("--quick", action="store_true", help="one short run each: to see that it works, not to quote")
     parser.add_argument("--no-peers", action="store_true", help="Safelight alone")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
     given = parser.parse_args()
-    by_name = {each.name: each for each in FIGURES}
+    by_name = {each.name: each for each in (*FIGURES, *ON_REQUEST)}
     if unknown := set(given.names) - set(by_name):
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(by_name)}")
     chosen = [by_name[name] for name in given.names] or list(FIGURES)
