@@ -232,11 +232,13 @@ def install(app: FastAPI) -> None:
 
     async def database_away(request: Request, error: Exception) -> Response:
         log.warning("request.unavailable", path=request.url.path, error=repr(error))
-        said = "The database does not answer at the moment; nothing was changed. Try again."
+        # Not "nothing was changed": a commit whose answer was lost may have been one.
+        said = "The database does not answer at the moment. Try again; with the same id or key that is always safe."
         return problem(request.url.path, "overloaded", said, headers={"Retry-After": "2"})
 
     for kind in (
-        TimeoutError, ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
+        # OSError: refused, timed out, or (of an embedded server that is down) no socket there at all.
+        OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
         asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.AdminShutdownError,
     ):  # fmt: skip
         app.add_exception_handler(kind, database_away)

@@ -206,6 +206,9 @@ async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
 
     async def work(tx: Transaction) -> None:
         for name, value in given.items():
+            if value is None:
+                await tx.conn.execute("delete from flags where name = $1", name)
+                continue
             await tx.conn.execute(
                 """
                 insert into flags (name, value) values ($1, $2)
@@ -214,7 +217,6 @@ async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
                 name,
                 value,
             )
-        await tx.conn.execute("delete from flags where value = 'null'::jsonb")
         await audit.record(tx, who.actor, "flags.set", None, given)
 
     await ctx.db.run(work)

@@ -314,7 +314,7 @@ class Events:
     async def rest(self) -> list[ServerSentEvent]:
         """Everything until the server ends the stream."""
         async with asyncio.timeout(DEADLINE_S):
-            return [event async for event in self._source]
+            return [event async for event in self._source if event.data]  # a lone `retry:` is none
 
 
 async def a_world(dsn: str, emulators: Address, folder: Path, *, bare: bool = False, **given: Any) -> World:
