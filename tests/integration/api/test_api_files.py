@@ -198,16 +198,17 @@ async def test_thumbnails_come_as_an_ordinary_change(world: World) -> None:
     job = await world.submit(small() | {"input": {"prompt": "a fox", "width": 600, "height": 400}})
     [made] = (await world.reaches(job["id"], "completed"))["generations"]
 
-    async def look():
+    async def look() -> Json | None:
         found = ok(await world.api.get(f"/v1/generations/{made}"))
-        return found if found["urls"]["thumbs"] and found["thumbhash"] else None
+        return found if {"256", "1024"} <= set(found["urls"]["thumbs"]) and found["thumbhash"] else None
 
     found = await until(look, "thumbnails")
-    assert set(found["urls"]["thumbs"]) <= {"256", "1024"}
-    for url in found["urls"]["thumbs"].values():
+    for size, url in found["urls"]["thumbs"].items():
         thumb = await world.client().get(url)
         assert thumb.status_code == 200
         with Image.open(io.BytesIO(thumb.content)) as image:
-            assert max(image.size) <= 1024
-    last = [change for change in await world.changes(0) if change["table"] == "generations"][-1]
-    assert set(last["row"]["urls"]["thumbs"]) == set(found["urls"]["thumbs"])
+            assert max(image.size) <= int(size)
+    changes = [change for change in await world.changes(0) if change["table"] == "generations"]
+    assert changes[0]["op"] == "insert"
+    assert set(changes[-1]["row"]["urls"]["thumbs"]) == set(found["urls"]["thumbs"])
+    assert changes[-1]["row"]["thumbhash"] == found["thumbhash"]
