@@ -85,7 +85,9 @@ class Reconciler:
                 pause_s = SWEEP_S
             await asyncio.sleep(SWEEP_MIN_S)  # bursts of hints share one sweep
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), max(pause_s - SWEEP_MIN_S, 0.0))
+                # Not `wait_for`: in Python 3.11 it loses a cancel that comes together with what it waits for.
+                async with asyncio.timeout(max(pause_s - SWEEP_MIN_S, 0.0)):
+                    await self._hurry.wait()
             self._hurry.clear()
 
     async def sweep(self) -> float:

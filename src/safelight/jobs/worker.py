@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.core.qm import QueueManager
@@ -32,6 +31,7 @@ BACKLOG_MAX: Final = 4 * PARALLEL_MAX
 QUEUE_BATCH: Final = 20
 QUEUE_LOOK_S: Final = 2.0
 """The net under a lost NOTIFY of the queue."""
+QUEUE_END_S: Final = 2.0
 RESTART_S: Final = 1.0
 WATCH_S: Final = 60.0
 HOUSEKEEPING_S: Final = 3600.0
@@ -85,8 +85,8 @@ class Worker:
         async with self._gate:
             try:
                 await self._engine.advance(job_id)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                # The sweep finds it again.
+            except Exception as error:
+                # The database, if anything: the engine itself handles the rest. The sweep finds the job again.
                 log.warning("advance.failed", job=str(job_id), error=repr(error))
 
     async def run(self) -> None:
@@ -136,8 +136,10 @@ class Worker:
             await asyncio.shield(running)
         finally:
             manager.shutdown.set()
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(running, 2)
+            # It writes down what it has done; without a database that would take for ever.
+            await asyncio.wait([running], timeout=QUEUE_END_S)
+            running.cancel()
+            await asyncio.wait([running], timeout=QUEUE_END_S)
 
     async def _process(self) -> None:
         """Act on webhooks as they arrive."""

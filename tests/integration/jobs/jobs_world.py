@@ -138,7 +138,10 @@ class Node:
         if self.running is not None:
             self.running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([self.running], timeout=DEADLINE_S)
+                await asyncio.wait([self.running], timeout=DEADLINE_S / 2)
+            if not self.running.done():
+                for task in asyncio.all_tasks():
+                    task.print_stack()
             assert self.running.done(), "the worker does not end"
 
     async def _close(self) -> None:
