@@ -63,6 +63,11 @@ CHANNELS_MAX: Final = 20_000
 WAIT_MAX_S: Final = 25.0
 """api.md: no request stays open for 30 s (J1)."""
 
+_REPLAY_START: Final = """
+select coalesce(max(seq) filter (where at < to_timestamp($3)), min(seq) - 1)
+  from (select seq, at from changes where project_id = $1 order by seq desc limit $2) newest
+"""
+
 
 @dataclass(slots=True)
 class Stats:
@@ -178,6 +183,11 @@ class Feed:
                         channel.known().epoch, max(channel.ring.last, entries[-1].seq if entries else 0), entries
                     )
                 await _either(woken, left_s)
+
+    async def replay_start(self, project: UUID, since_s: float, limit: int) -> int | None:
+        """The cursor for "the newest `limit` entries since then" (seconds since 1970); None: there are no entries."""
+        async with self._catch_ups, self._db.connection() as conn:
+            return await conn.fetchval(_REPLAY_START, project, limit, since_s)
 
     async def follow(
         self, project: UUID, *, epoch: UUID | None, after: int | None, beat_s: float = 15.0

@@ -1,0 +1,106 @@
+"""The queue in front of one socket: bounded, and written out by one task (S7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+__all__ = ["Outlet", "Wire"]
+
+BYTES_MAX: Final = 512 * 1024
+"""Live traffic beyond this is not queued: the reader catches up from its cursor."""
+BYTES_HARD_MAX: Final = 2 * 2**20
+"""Answers to the client's own messages and full catch-up batches included. Beyond it the socket is closed."""
+FRAMES_MAX: Final = 2_000
+LOW_BYTES: Final = 64 * 1024
+"""From here down there is room again."""
+
+
+class Wire:
+    """One ready frame, shared by all sockets that get it."""
+
+    __slots__ = ("data", "is_text", "text")
+
+    def __init__(self, data: bytes, *, is_text: bool = True) -> None:
+        self.data = data
+        self.is_text = is_text
+        self.text: str | None = None
+
+    def as_text(self) -> str:
+        """Decoded once, however many sockets get it."""
+        if self.text is None:
+            self.text = self.data.decode()
+        return self.text
+
+
+class Outlet:
+    """`offer` what may be dropped, `put` what may not; `run` writes until cancelled."""
+
+    def __init__(self, send_text: Callable[[str], Awaitable[None]], send_bytes: Callable[[bytes], Awaitable[None]]):
+        self.is_overrun = False
+        """More than the hard limit was put: nothing more is taken, the socket is to be closed."""
+        self._send_text = send_text
+        self._send_bytes = send_bytes
+        self._queue: deque[Wire] = deque()
+        self._bytes = 0
+        self._is_finished = False
+        self._woken = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+
+    @property
+    def has_room(self) -> bool:
+        return self._bytes < BYTES_MAX and len(self._queue) < FRAMES_MAX and not (self.is_overrun or self._is_finished)
+
+    def offer(self, wires: Iterable[Wire]) -> bool:
+        """Queue them all, or none where the reader is too slow."""
+        if not self.has_room:
+            return False
+        for wire in wires:
+            self._add(wire)
+        return True
+
+    def put(self, wire: Wire) -> None:
+        """Queue it in any case, up to the hard limit."""
+        if self._bytes + len(wire.data) > BYTES_HARD_MAX or len(self._queue) >= 2 * FRAMES_MAX:
+            self.is_overrun = True
+            self._woken.set()
+        if not self.is_overrun and not self._is_finished:
+            self._add(wire)
+
+    async def roomy(self) -> None:
+        """Returns when most of the queue has been written."""
+        await self._roomy.wait()
+
+    async def run(self) -> None:
+        """Write what is queued, in order; returns when overrun or finished. Raises what sending raises."""
+        while not self.is_overrun:
+            if not self._queue:
+                if self._is_finished:
+                    return
+                self._woken.clear()
+                await self._woken.wait()
+                continue
+            wire = self._queue[0]
+            if wire.is_text:
+                await self._send_text(wire.as_text())
+            else:
+                await self._send_bytes(wire.data)
+            self._queue.popleft()
+            self._bytes -= len(wire.data)
+            if self._bytes <= LOW_BYTES and not self._roomy.is_set():
+                self._roomy.set()
+
+    def finish(self) -> None:
+        """Take nothing more; `run` returns after what is queued."""
+        self._is_finished = True
+        self._woken.set()
+
+    def _add(self, wire: Wire) -> None:
+        self._queue.append(wire)
+        self._bytes += len(wire.data)
+        if self._bytes > LOW_BYTES:
+            self._roomy.clear()
+        self._woken.set()
