@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
-from uuid import UUID
 
 import pytest
 import requests
 import schemathesis
 from api_world import World, ok
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
@@ -27,9 +28,9 @@ PROMISES = [
         "response_schema_conformance",
     )
 ]
-EXAMPLES_MAX = int(os.environ.get("SAFELIGHT_SCHEMATHESIS_EXAMPLES", "8"))
+EXAMPLES_MAX = int(os.environ.get("SAFELIGHT_SCHEMATHESIS_EXAMPLES", "4"))
 """Of each operation, valid and then invalid: a minute or so in all. More for whoever asks."""
-COVERAGE_MAX = 40
+COVERAGE_MAX = 4 * EXAMPLES_MAX
 """Of the systematic cases (each bound, each type, each missing field) of one operation."""
 TIMEOUT_S = 40
 STREAMS = ("/changes/stream", "/events")
@@ -79,14 +80,6 @@ class Room:
             case.query["wait"] = 0
 
 
-def _is_uuid(value: object) -> bool:
-    try:
-        UUID(str(value))
-    except ValueError:
-        return False
-    return True
-
-
 def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]:
     """Every operation with generated requests; returns what went wrong, in words."""
     contract = schemathesis.openapi.from_url(f"{url}/openapi.json")
@@ -95,6 +88,7 @@ def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]
     wrong: dict[str, str] = {}
     numbers = itertools.count()
     asked = 0
+    good: set[str] = set()
 
     def ask(case: Case) -> None:
         nonlocal asked
@@ -102,7 +96,11 @@ def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]
         asked += 1
         headers = {"Authorization": f"Bearer {key}"}
         try:
-            case.call_and_validate(base_url=url, session=session, headers=headers, checks=PROMISES, timeout=TIMEOUT_S)
+            answer = case.call_and_validate(
+                base_url=url, session=session, headers=headers, checks=PROMISES, timeout=TIMEOUT_S
+            )
+            if answer.status_code < 300:
+                good.add(case.operation.label)
         except FailureGroup as group:
             for failure in group.exceptions:
                 label = f"{case.operation.label}: {type(failure).__name__}"
@@ -127,8 +125,11 @@ def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
             )
-            limits(given(operation.as_strategy(generation_mode=mode))(ask))()
-    assert asked > 20 * len(list(contract.get_all_operations())), "it hardly asked anything"
+            with contextlib.suppress(Unsatisfiable):  # some take any text: nothing said to them is invalid
+                limits(given(operation.as_strategy(generation_mode=mode))(ask))()
+    labels = {result.ok().label for result in contract.get_all_operations()}
+    assert asked > 8 * len(labels), "it hardly asked anything"
+    assert len(good) > len(labels) / 2, f"it hardly got anywhere: never a good answer from {sorted(labels - good)}"
     return [f"{label}\n{said}" for label, said in sorted(wrong.items())]
 
 
