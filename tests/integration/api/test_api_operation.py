@@ -18,6 +18,8 @@ from safelight.db import embedded, migrate
 
 HIDDEN = {"/", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/favicon.svg", "/favicon.ico"}
 """Pages for people."""
+FOREIGN = ("/realtime/", "/socket/")
+"""Supabase's protocol, not ours to describe (S4)."""
 
 
 async def test_it_says_that_it_is_up_and_can_serve(world: World) -> None:
@@ -54,7 +56,11 @@ async def test_the_contract_is_served_and_names_every_route(world: World) -> Non
     app = world.system.app
     while not hasattr(app, "router"):
         app = getattr(app, "app", None) or app._app
-    plain = [route for route in app.router.routes if isinstance(route, Route) and route.path not in HIDDEN]
+    plain = [
+        route
+        for route in app.router.routes
+        if isinstance(route, Route) and route.path not in HIDDEN and not route.path.startswith(FOREIGN)
+    ]
     included = [route for router in app.router.routes for route in getattr(router, "effective_candidates", list)()]
     routes = {
         (method, route.path.replace(":path}", "}"))
