@@ -70,7 +70,7 @@ class Context:
     readiness: Callable[[], Awaitable[Mapping[str, str]]] | None = None
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:
     return request.app.state.context
 
 

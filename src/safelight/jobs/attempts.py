@@ -34,31 +34,87 @@ def token_fits(token: str, token_hash: bytes) -> bool:
     return hmac.compare_digest(hash_token(token), token_hash)
 
 
-async def begin(conn: Conn, job: Row, attempt_id: UUID) -> NewAttempt:
-    """Make the next attempt of a queued job, or take a refused one again: the provider never had that one."""
+async def begin(conn: Conn, job: Row, attempt_id: UUID) -> NewAttempt | None:
+    """Make the next attempt of a queued job and move it to `submitting`; None if the job has moved on.
+
+    A refused attempt is taken again: the provider never had that one. The caller gives up the transaction on None.
+    """
     token = secrets.token_urlsafe(TOKEN_BYTES)
     if job["attempt_state"] == "refused":
+        begun = NewAttempt(job["attempt_id"], job["attempt"], token)
         await conn.execute(
             "update attempts set state = 'sending', token_hash = $2, sent_at = now() where id = $1",
-            job["attempt_id"],
+            begun.id,
             hash_token(token),
         )
-        return NewAttempt(job["attempt_id"], job["attempt"], token)
-    number = job["attempt"] + 1
-    await conn.execute(
+    else:
+        begun = NewAttempt(attempt_id, job["attempt"] + 1, token)
+        await conn.execute(
+            """
+            insert into attempts (id, job_id, project_id, number, provider, endpoint, token_hash)
+            values ($1, $2, $3, $4, $5, $6, $7)
+            """,
+            begun.id,
+            job["id"],
+            job["project_id"],
+            begun.number,
+            job["provider"],
+            job["endpoint"],
+            hash_token(token),
+        )
+    moved = await conn.fetchval(
         """
-        insert into attempts (id, job_id, project_id, number, provider, endpoint, token_hash)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        with moved as (
+            update jobs set stage = 'submitting', attempt = $2, tries = tries + 1,
+                submitted_at = coalesce(submitted_at, now())
+            where id = $1 and stage = 'queued' and cancel_requested_at is null returning id
+        )
+        insert into job_trace (job_id, attempt, step) select id, $2, 'sending' from moved returning true
         """,
-        attempt_id,
         job["id"],
-        job["project_id"],
-        number,
-        job["provider"],
-        job["endpoint"],
-        hash_token(token),
+        begun.number,
     )
-    return NewAttempt(attempt_id, number, token)
+    return begun if moved else None
+
+
+async def take_answer(
+    conn: Conn, job_id: UUID, number: int, ref: TaskRef, *, look_at: datetime, may_let_go: bool
+) -> tuple[bool, bool]:
+    """The provider accepted: note it, schedule the first look, and let go of the lease unless a hint came meanwhile.
+
+    Returns whether the job was still waiting for this answer, and whether the lease was let go.
+    """
+    row = await conn.fetchrow(
+        """
+        with noted as (
+            update attempts set task_id = coalesce(task_id, $3), handle = coalesce(nullif($4::jsonb, '{}'), handle),
+                accepted_at = coalesce(accepted_at, now()),
+                state = case when state in ('sending', 'unknown') then 'accepted' else state end
+            where job_id = $1 and number = $2
+        ), traced as (
+            insert into job_trace (job_id, attempt, step, detail)
+            values ($1, $2, 'accepted', jsonb_build_object('task', $3::text))
+        ), moved as (
+            update jobs set stage = 'submitted'
+            where id = $1 and attempt = $2 and stage in ('submitting', 'unknown') returning id
+        ), scheduled as (
+            update job_work w set look_at = case when poked then now() else $5 end,
+                lease_by = case when poked or not $6 then lease_by end,
+                lease_until = case when poked or not $6 then lease_until end
+            from moved where w.job_id = moved.id
+            returning w.lease_by is null as let_go
+        )
+        select exists (select from moved) as moved, coalesce((select let_go from scheduled), false) as let_go
+        """,
+        job_id,
+        number,
+        ref.task_id,
+        ref.handle,
+        look_at,
+        may_let_go,
+    )
+    assert row is not None
+    return row["moved"], row["let_go"]
 
 
 async def accepted(conn: Conn, job_id: UUID, number: int, ref: TaskRef) -> None:

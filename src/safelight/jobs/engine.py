@@ -19,7 +19,7 @@ from safelight.db.pool import Row
 from safelight.jobs import decide, work
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.keeping import store_kept
-from safelight.jobs.lease import LeaseLost
+from safelight.jobs.lease import LET_GO, LeaseLost, LetGo
 from safelight.jobs.looking import Looking
 from safelight.jobs.parts import Parts
 from safelight.jobs.sending import Sending
@@ -63,6 +63,8 @@ class Engine:
         for _ in range(STEPS_MAX):
             step = decide.next_step(view(job, parts), parts.now(), parts.policy)
             look_at = await self._do(job, step)
+            if look_at is LET_GO:
+                return
             if look_at is not None:
                 async with parts.db.connection() as conn:
                     if await work.let_go(conn, job_id, worker=parts.worker, look_at=_finite(look_at)):
@@ -76,7 +78,7 @@ class Engine:
         async with parts.db.connection() as conn:
             await work.drop_lease(conn, job_id, worker=parts.worker)
 
-    async def _do(self, job: Row, step: decide.Step) -> datetime | None:
+    async def _do(self, job: Row, step: decide.Step) -> datetime | LetGo | None:
         """Do one step. Returns when to look again if there is nothing more to do now."""
         match step:
             case decide.Wait(until=until):

@@ -7,12 +7,23 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from enum import Enum
+from typing import Final
 
 from safelight.db.pool import Row
 from safelight.jobs import work
 from safelight.jobs.insist import AWAY
 from safelight.jobs.parts import Parts
 from safelight.jobs.stopping import end_if_canceled
+
+
+class LetGo(Enum):
+    """The lease was given back together with what was written: the turn is over."""
+
+    LET_GO = "let go"
+
+
+LET_GO: Final = LetGo.LET_GO
 
 
 class LeaseLost(Exception):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from safelight.db.pool import Conn, Row
 
-_LOCK_SPACE_PROVIDER = 0x5A01
-_LOCK_SPACE_PROJECT = 0x5A02
+UNCOUNTED: Final = 1_000_000
+"""As good as no limit; the database does not count up to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,59 +30,22 @@ async def take_place(
     conn: Conn, job: Row, *, provider_places: int, project_places: int, rate_per_s: float | None
 ) -> Blocked | None:
     """Mark the job as holding a place; or say why it cannot have one. None: it has one."""
-    provider, project_id, job_id = job["provider"], job["project_id"], job["id"]
-    pause = await conn.fetchrow(
-        "select paused_until from provider_pace where provider = $1 and paused_until > now()", provider
+    row = await conn.fetchrow(
+        "select why, until from take_place($1, $2, $3, $4, $5, $6, $7)",
+        job["id"],
+        job["provider"],
+        job["project_id"],
+        min(provider_places, UNCOUNTED),
+        min(project_places, UNCOUNTED),
+        None if rate_per_s is None else 1.0 / rate_per_s,
+        None if rate_per_s is None else _burst_s(rate_per_s),
     )
-    if pause is not None:
-        return Blocked("paused", pause["paused_until"])
-    # Provider before project, always: two locks in one order cannot deadlock.
-    await conn.execute(
-        "select pg_advisory_xact_lock($1, hashtext($2)), pg_advisory_xact_lock($3, hashtext($4))",
-        _LOCK_SPACE_PROVIDER,
-        provider,
-        _LOCK_SPACE_PROJECT,
-        str(project_id),
-    )
-    counts = await conn.fetchrow(
-        """
-        select (select count(*) from job_work where slot and provider = $1) as at_provider,
-               (select count(*) from job_work where slot and project_id = $2) as of_project,
-               (select concurrency from project_limits where project_id = $2) as project_limit
-        """,
-        provider,
-        project_id,
-    )
-    assert counts is not None
-    if counts["at_provider"] >= provider_places:
-        return Blocked("provider", None)
-    if counts["of_project"] >= (counts["project_limit"] or project_places):
-        return Blocked("project", None)
-    if rate_per_s is not None and not await _pace(conn, provider, rate_per_s):
-        return Blocked("rate", None)
-    await conn.execute("update job_work set slot = true, blocked = null where job_id = $1", job_id)
-    return None
-
-
-async def _pace(conn: Conn, provider: str, rate_per_s: float) -> bool:
-    """GCRA with a burst of one second's worth: take a turn now, or False where there is none yet."""
-    interval_s = 1.0 / rate_per_s
-    taken = await conn.fetchval(
-        """
-        insert into provider_pace as p (provider, next_at) values ($1, now() + make_interval(secs => $2))
-        on conflict (provider) do update
-            set next_at = greatest(p.next_at, now()) + make_interval(secs => $2)
-            where p.next_at <= now() + make_interval(secs => $3)
-        returning true
-        """,
-        provider,
-        interval_s,
-        _burst_s(rate_per_s) - interval_s,
-    )
-    return bool(taken)
+    assert row is not None
+    return None if row["why"] is None else Blocked(row["why"], row["until"])
 
 
 def _burst_s(rate_per_s: float) -> float:
+    """A burst of one second's worth."""
     return max(1.0, 1.0 / rate_per_s)
 
 

@@ -16,7 +16,7 @@ from safelight.jobs.conclude import conclude, view
 from safelight.jobs.decide import Progress
 from safelight.jobs.insist import insist
 from safelight.jobs.keeping import keep
-from safelight.jobs.lease import holding_lease
+from safelight.jobs.lease import LET_GO, LetGo, holding_lease
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 from safelight.jobs.schedule import backoff_s, next_look
@@ -50,8 +50,11 @@ class Sending:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def send(self, job: Row) -> datetime | None:
-        """Make the attempt, ask, and note the answer. Returns when to come again if there is no place now."""
+    async def send(self, job: Row) -> datetime | LetGo | None:
+        """Make the attempt, ask, and note the answer.
+
+        Returns when to come again if there is no place now, or that the lease was let go with the answer.
+        """
         parts = self._parts
         provider = parts.providers[job["provider"]]
         try:
@@ -76,8 +79,7 @@ class Sending:
             if provider.capabilities.webhooks
             else None,
         )
-        await self._ask(_begun(job, begun, parts.now()), provider, request)
-        return None
+        return await self._ask(_begun(job, begun, parts.now()), provider, request)
 
     async def _begin(self, tx: Transaction, job: Row, provider: Provider) -> attempts.NewAttempt | limits.Blocked:
         conn, able = tx.conn, provider.capabilities
@@ -92,18 +94,8 @@ class Sending:
             await limits.block(conn, job, blocked)
             return blocked
         begun = await attempts.begin(conn, job, uuid7s.uuid7())
-        changed = await conn.fetchval(
-            """
-            update jobs set stage = 'submitting', attempt = $2, tries = tries + 1,
-                submitted_at = coalesce(submitted_at, now())
-            where id = $1 and stage = 'queued' and cancel_requested_at is null returning true
-            """,
-            job["id"],
-            begun.number,
-        )
-        if not changed:
+        if begun is None:
             raise _MovedOn
-        await trace.write(conn, [trace.Step(job["id"], begun.number, "sending")])
         tx.touch(job["project_id"])
         return begun
 
@@ -120,7 +112,7 @@ class Sending:
                 raise InputInvalid([InputFault(("body", "start"), "The start image is no longer there", "not_found")])
         return validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=self._parts.allow_emulator)
 
-    async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> None:
+    async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> LetGo | None:
         parts, inline = self._parts, provider.capabilities.inline
         asking = asyncio.create_task(self._submit(provider, request, self._progress(job)))
 
@@ -136,7 +128,7 @@ class Sending:
             raise
         finally:
             asking.cancel()
-        await self._answered(job, provider, asking)
+        return await self._answered(job, provider, asking)
 
     async def _submit(self, provider: Provider, request: SubmitRequest, progress: ProgressSink) -> Accepted:
         policy = self._parts.policy
@@ -153,7 +145,7 @@ class Sending:
                 async with asyncio.timeout(LAST_NOTE_S):
                     await self._answered(job, provider, asking)
 
-    async def _answered(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> None:
+    async def _answered(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> LetGo | None:
         """Note what the provider said; `asking` is done."""
         parts = self._parts
         try:
@@ -179,7 +171,8 @@ class Sending:
             # The user's wish: `holding_lease` stopped it.
             await conclude(parts, job, decide.End(Stage.CANCELED, attempt_state="canceled"))
         else:
-            await self._accepted(job, provider, accepted)
+            return await self._accepted(job, provider, accepted)
+        return None
 
     def _progress(self, job: Row) -> ProgressSink:
         parts = self._parts
@@ -198,7 +191,7 @@ class Sending:
 
         return report
 
-    async def _accepted(self, job: Row, provider: Provider, accepted: Accepted) -> None:
+    async def _accepted(self, job: Row, provider: Provider, accepted: Accepted) -> LetGo | None:
         parts, now = self._parts, self._parts.now()
         look_at = next_look(
             accepted_at=now,
@@ -209,33 +202,26 @@ class Sending:
             result_lifetime_s=provider.capabilities.result_lifetime_s,
         )
 
-        async def note(tx: Transaction) -> None:
-            await attempts.accepted(tx.conn, job["id"], job["attempt"], accepted.ref)
-            changed = await tx.conn.fetchval(
-                """
-                update jobs set stage = 'submitted'
-                where id = $1 and attempt = $2 and stage in ('submitting', 'unknown') returning true
-                """,
+        async def note(tx: Transaction) -> bool:
+            moved, let_go = await attempts.take_answer(
+                tx.conn,
                 job["id"],
                 job["attempt"],
+                accepted.ref,
+                look_at=look_at,
+                may_let_go=accepted.observation is None,
             )
-            if changed:
-                await tx.conn.execute(
-                    "update job_work set look_at = case when poked then now() else $2 end where job_id = $1",
-                    job["id"],
-                    look_at,
-                )
+            if moved:
                 tx.touch(job["project_id"])
-            task = {"task": accepted.ref.task_id}
-            await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "accepted", detail=task)])
+            return let_go
 
         if isinstance(accepted.observation, Succeeded) and attempts.has_bytes_in_hand(accepted.observation):
             # Inline: `submitted` would promise a provider that can be asked again.
             await keep(parts, job, accepted.observation)
-            return
-        await insist(parts.db, note)
+            return None
+        let_go = await insist(parts.db, note)
         if accepted.observation is None:
-            return
+            return LET_GO if let_go else None
         job = {**job, "stage": Stage.SUBMITTED.value}
         verdict = decide.after_look(view(job, parts), accepted.observation, now, parts.policy)
         match verdict:
@@ -245,6 +231,7 @@ class Sending:
                 await conclude(parts, job, verdict)
             case decide.Progress() | decide.Wait():
                 pass
+        return None
 
     def _expected_s(self, job: Row, provider: Provider) -> float:
         model = self._parts.models.get(job["model"])

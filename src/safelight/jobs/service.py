@@ -13,6 +13,7 @@ import structlog
 import uuid_utils.compat as uuid7s
 
 from safelight.credits import ledger
+from safelight.credits.ledger import LedgerError
 from safelight.db import task_queue
 from safelight.db.pool import Conn, Database, Row, Transaction
 from safelight.jobs import decide, reads, settle, trace, work
@@ -75,20 +76,20 @@ class JobService:
         """
         identity = job_id or uuid7s.uuid7()
         digest = request_hash(project_id, submission)
-        # Looked up before it is checked: a repetition is answered even where the model has gone since.
-        known = await self._known(project_id, identity if job_id else None, idempotency_key, digest)
-        if known is not None:
-            return known
-        filled, whole = await self._complete(project_id, submission)
         try:
+            filled, whole = await self._complete(project_id, submission)
             submitted = await self.db.run(
                 lambda tx: self._insert(tx, project_id, identity, filled, whole, digest, idempotency_key, origin, actor)
             )
-        except _CameBefore:
-            again = await self._known(project_id, identity if job_id else None, idempotency_key, digest)
-            if again is None:
+        except (_CameBefore, JobError, LedgerError) as error:
+            # A repetition is answered as the first time was, even where today it would be refused: the model may
+            # have gone since. Looked up only here, because most submits are not repetitions.
+            again = await self._known(project_id, job_id, idempotency_key, digest)
+            if again is not None:
+                return again
+            if isinstance(error, _CameBefore):
                 raise JobConflict("This id is taken. Choose another.") from None
-            return again
+            raise
         self.tasks_waiting()
         log.info("job.submitted", job=str(identity), model=whole.model.id, provider=whole.provider)
         return submitted
@@ -127,6 +128,8 @@ class JobService:
         return replace(submission, model=filled.model, input=filled.input, start=start)
 
     async def _known(self, project_id: UUID, job_id: UUID | None, key: str | None, digest: bytes) -> Submitted | None:
+        if job_id is None and key is None:
+            return None
         async with self.db.snapshot() as conn:
             seq = await reads.head(conn, project_id)
             if key is not None:
@@ -179,10 +182,19 @@ class JobService:
                 raise _CameBefore
         job = await conn.fetchrow(
             """
-            insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables,
-                start, quoted, priority, tags, metadata, deadline_at, request_hash, created_by, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-            on conflict (id) do nothing returning *
+            with made as (
+                insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template,
+                    variables, start, quoted, priority, tags, metadata, deadline_at, request_hash, created_by,
+                    created_at)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+                on conflict (id) do nothing returning *
+            ), worked as (
+                insert into job_work (job_id, project_id, provider, priority, look_at)
+                select id, project_id, provider, priority, now() from made
+            ), traced as (
+                insert into job_trace (job_id, step) select id, 'submitted' from made
+            )
+            select * from made
             """,
             job_id,
             project_id,
@@ -207,8 +219,7 @@ class JobService:
         )
         if job is None:
             raise _CameBefore
-        await _begin_work(conn, job)
-        await trace.write(conn, [trace.Step(job_id, 0, "submitted")])
+        await task_queue.enqueue(conn, [task_queue.Task("advance", job_id.bytes, submission.priority)])
         # Last, because nobody can wait for a job that is not there yet, and many wait for the wallet.
         await ledger.hold(conn, project_id=project_id, job_id=job_id, round=1, amount=whole.quoted)
         tx.touch(project_id)

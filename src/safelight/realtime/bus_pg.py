@@ -28,7 +28,7 @@ log = structlog.get_logger("realtime")
 HINT_CHANNEL: Final = "safelight_hint"
 """Also what the trigger's own NOTIFY uses, where an installation has switched it on."""
 TOPIC_CHANNEL: Final = "safelight_bus"
-GATHER_S: Final = 0.003
+GATHER_S: Final = 0.008
 """Commits of this long share one NOTIFY."""
 PAYLOAD_BYTES_MAX: Final = 7900
 """PostgreSQL takes less than 8000."""

@@ -217,13 +217,9 @@ $fn$;
 -- commit: call it last, because from here on the transaction holds the project's head. Null: no such project.
 create function changes_head(project uuid) returns bigint
 language plpgsql set search_path = pg_catalog, public, pg_temp as $fn$
-declare
-    numbering text;
 begin
-    select string_agg(format('public.%I', tgname), ', ') into numbering
-      from pg_trigger where tgrelid = 'public.change_pending'::regclass and not tgisinternal;
-    execute 'set constraints ' || numbering || ' immediate';
-    execute 'set constraints ' || numbering || ' deferred';
+    set constraints all immediate;
+    set constraints all deferred;
     return (select head from public.project_heads where project_id = project);
 end
 $fn$;

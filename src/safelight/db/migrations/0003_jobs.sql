@@ -203,6 +203,49 @@ create table provider_pace (
     paused_why   text
 );
 
+-- Who may be sent now (jobs/limits.py says it in words). One round trip; each count is read under the locks.
+-- A limit of 5,000 or more is no limit: counting that many rows for every job would cost more than it saves.
+create function take_place(
+    job uuid, at_provider text, of_project uuid, provider_places int, project_places int, interval_s float8, burst_s float8,
+    out why text, out until timestamptz
+) language plpgsql as $$
+declare
+    limited int := coalesce((select concurrency from project_limits where project_id = of_project), project_places);
+begin
+    select paused_until into until from provider_pace where provider = at_provider and paused_until > now();
+    if found then
+        why := 'paused';
+        return;
+    end if;
+    -- Provider before project, always: two locks in one order cannot deadlock.
+    if provider_places < 5000 then
+        perform pg_advisory_xact_lock(23041, hashtext(at_provider));
+        if (select count(*) from job_work where slot and provider = at_provider) >= provider_places then
+            why := 'provider';
+            return;
+        end if;
+    end if;
+    if limited < 5000 then
+        perform pg_advisory_xact_lock(23042, hashtext(of_project::text));
+        if (select count(*) from job_work where slot and project_id = of_project) >= limited then
+            why := 'project';
+            return;
+        end if;
+    end if;
+    if interval_s is not null then
+        -- GCRA: take a turn, or learn that there is none yet.
+        insert into provider_pace as p (provider, next_at) values (at_provider, now() + make_interval(secs => interval_s))
+        on conflict (provider) do update
+            set next_at = greatest(p.next_at, now()) + make_interval(secs => interval_s)
+            where p.next_at <= now() + make_interval(secs => burst_s - interval_s);
+        if not found then
+            why := 'rate';
+            return;
+        end if;
+    end if;
+    update job_work set slot = true, blocked = null where job_id = job;
+end $$;
+
 create table project_limits (
     project_id  uuid primary key references projects on delete cascade,
     concurrency int not null check (concurrency between 1 and 10000)
