@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4, uuid5
 
 import httpx
-from api_world import World, assert_problem, fal, kie, ok, seq_of, small, until
+import uvicorn
+from api_world import Build, World, assert_problem, fal, kie, ok, seq_of, small, until
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from safelight.emulators.serve import Address
+from safelight.server.run import listen
 
 JOB_FIELDS = {
     "id", "project_id", "status", "stage", "model", "provider", "kind", "attempt", "input", "n", "target", "template",
     "variables", "start", "priority", "progress", "credits", "error", "generations", "created_at", "submitted_at",
     "completed_at", "deadline_at", "cancel_requested_at", "tags", "metadata",
 }  # fmt: skip
+
+
+class Line:
+    """What went over the line to the emulators."""
+
+    def __init__(self) -> None:
+        self.host = ""
+        self.requests: list[tuple[str, str]] = []
+
+    def asked(self, method: str, ending: str) -> int:
+        return sum(1 for each, path in self.requests if each == method and path.endswith(ending))
+
+
+@contextlib.asynccontextmanager
+async def counted(emulators: Address) -> AsyncIterator[Line]:
+    """A line to the emulators that counts; it changes nothing."""
+    line = Line()
+    async with httpx.AsyncClient(trust_env=False, base_url=emulators.base_url, timeout=30) as onward:
+
+        async def forward(request: Request) -> Response:
+            line.requests.append((request.method, request.url.path))
+            answer = await onward.request(
+                request.method, request.url.path, params=request.query_params, headers=request.headers.items(),
+                content=await request.body(),
+            )  # fmt: skip
+            kept = {name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers}
+            return Response(answer.content, answer.status_code, kept)
+
+        app = Starlette(routes=[Route("/{path:path}", forward, methods=["GET", "HEAD", "POST", "PUT"])])
+        listener = listen("127.0.0.1", 0)
+        line.host = f"127.0.0.1:{listener.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield line
+        finally:
+            server.should_exit = server.force_exit = True
+            await serving
+            listener.close()
 
 
 async def test_a_submit_is_answered_at_once_with_a_pending_job(world: World) -> None:
@@ -202,37 +252,41 @@ async def test_a_jobs_events_are_told_until_the_end(world: World) -> None:
         assert [event.event for event in await events.rest()] == ["end"], "of one that has ended, at once"
 
 
-async def test_twenty_readers_of_a_silent_job_cost_the_provider_one_look(world: World) -> None:
+async def test_twenty_readers_of_a_silent_job_cost_the_provider_one_look(build: Build, emulators: Address) -> None:
     """J5: the webhook was lost, and the scheduled look is far away; the readers find the result themselves."""
-    job = await world.submit(fal({"webhook": "lost", "latency_s": 0.2}))
-    task = (await world.attempt_of(job["id"]))["id"]
-    identity = UUID(job["id"])
-
-    async def accepted() -> bool:
-        return (await world.job(job["id"]))["stage"] in ("submitted", "running")
-
-    await until(accepted, "the job to be at the provider")
-    async with httpx.AsyncClient(trust_env=False, base_url=world.emulators.fal_url) as direct:
+    async with counted(emulators) as line:
+        hosts = (emulators.base_url.partition("://")[2], line.host)
+        world = await build(fal_queue_url=f"http://{line.host}/fal/queue", allow_hosts=hosts)
+        job = await world.submit(fal({"webhook": "lost", "latency_s": 0.5}))
+        task = (await world.attempt_of(job["id"]))["id"]
 
         async def is_done() -> bool:
-            path = f"/queue/fal-ai/flux/requests/{task}/status"
-            return (await direct.get(path, headers={"authorization": "Key id:secret"})).json()["status"] == "COMPLETED"
+            async with httpx.AsyncClient(trust_env=False, base_url=emulators.fal_url) as direct:
+                path = f"/queue/fal-ai/flux/requests/{task}/status"
+                answer = await direct.get(path, headers={"authorization": "Key id:secret"})
+                return answer.json()["status"] == "COMPLETED"
+
+        async def accepted() -> bool:
+            silence = (
+                "update job_work w set heard_at = now() - interval '1 hour', look_at = now() + interval '1 hour'"
+                " from jobs j where j.id = w.job_id and j.id = $1 and j.stage in ('submitted', 'running')"
+                " and w.lease_until is null returning true"
+            )
+            return await world.value(silence, UUID(job["id"]))
 
         await until(is_done, "the provider to be done")
-    await world.value(
-        "update job_work set heard_at = now() - interval '1 hour', look_at = now() + interval '1 hour'"
-        " where job_id = $1",
-        identity,
-    )
-    looks = await world.value("select looks from job_work where job_id = $1", identity)
-    readers = [world.client(world.api.headers["authorization"].split()[1]) for _ in range(20)]
-    answers = await asyncio.gather(*(reader.get(f"/v1/jobs/{job['id']}") for reader in readers))
-    assert all(ok(answer)["status"] in ("processing", "completed") for answer in answers)
-    await world.reaches(job["id"], "completed")
-    names = [step["step"] for step in ok(await world.api.get(f"/v1/jobs/{job['id']}/trace"))["steps"]]
-    assert names.count("provider_done") == 1
-    assert "webhook" not in names
-    assert looks <= 1
+        await until(accepted, "the job to be at the provider, and nobody to work on it")
+        before = line.asked("GET", "/status")
+        key = world.api.headers["authorization"].split()[1]
+        readers = [world.client(key) for _ in range(20)]
+        answers = await asyncio.gather(*(reader.get(f"/v1/jobs/{job['id']}") for reader in readers))
+        assert all(ok(answer)["status"] in ("processing", "completed") for answer in answers)
+        assert (await world.reaches(job["id"], "completed"))["credits"]["charged"] == 1
+        assert line.asked("GET", "/status") == before + 1
+        assert line.asked("POST", "") == 1
+        names = [step["step"] for step in ok(await world.api.get(f"/v1/jobs/{job['id']}/trace"))["steps"]]
+        assert names.count("provider_done") == 1
+        assert "webhook" not in names
 
 
 async def test_a_target_shot_has_the_result_and_a_target_node_shows_it(world: World) -> None:

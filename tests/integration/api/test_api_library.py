@@ -167,6 +167,7 @@ async def test_a_deleted_picture_comes_back_in_its_place(world: World) -> None:
 
 async def test_many_at_once_say_which_are_missing(world: World) -> None:
     pictures, nobody = await world.pictures(3), str(uuid4())
+    await until(world.is_quiet, "the thumbnails")
     for op, field, value in [("star", "starred", True), ("unstar", "starred", False)]:
         body = {"op": op, "ids": [*pictures[:2], nobody]}
         answer = await world.api.post(f"{world.p}/generations/batch", json=body)

@@ -18,7 +18,7 @@ from safelight.db import embedded, migrate
 
 HIDDEN = {"/", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/favicon.svg", "/favicon.ico"}
 """Pages for people."""
-FOREIGN = ("/realtime/", "/socket/")
+FOREIGN = ("/realtime/", "/socket/", "/api/broadcast")
 """Supabase's protocol, not ours to describe (S4)."""
 
 
