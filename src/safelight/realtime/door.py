@@ -94,6 +94,10 @@ class Door:
             expires_at=expires_at,
         )
 
+    def forget(self) -> None:
+        """Somebody's right is gone: ask anew."""
+        self._gate.forget()
+
     async def recheck(self, grants: Collection[Grant], openers: Iterable[UUID]) -> Verdicts:
         """Look up, in three statements however many there are, what each grant rests on. Raises AWAY errors."""
         key_ids = {grant.key_id for grant in grants if grant.key_id} | set(openers)

@@ -12,9 +12,10 @@ __all__ = ["Outlet", "Wire"]
 BYTES_MAX: Final = 512 * 1024
 """Live traffic beyond this is not queued: the reader catches up from its cursor."""
 BYTES_HARD_MAX: Final = 2 * 2**20
-"""Answers to the client's own messages and full catch-up batches included. Beyond it the socket is closed."""
+"""Answers to the client's own messages, and presence. Beyond it the socket is closed."""
 FRAMES_MAX: Final = 2_000
 LOW_BYTES: Final = 64 * 1024
+LOW_FRAMES: Final = FRAMES_MAX // 2
 """From here down there is room again."""
 
 
@@ -51,8 +52,13 @@ class Outlet:
         self._roomy.set()
 
     @property
+    def is_over(self) -> bool:
+        """Nothing is taken any more."""
+        return self.is_overrun or self._is_finished
+
+    @property
     def has_room(self) -> bool:
-        return self._bytes < BYTES_MAX and len(self._queue) < FRAMES_MAX and not (self.is_overrun or self._is_finished)
+        return self._bytes < BYTES_MAX and len(self._queue) < FRAMES_MAX and not self.is_over
 
     def offer(self, wires: Iterable[Wire]) -> bool:
         """Queue them all, or none where the reader is too slow."""
@@ -64,10 +70,10 @@ class Outlet:
 
     def put(self, wire: Wire) -> None:
         """Queue it in any case, up to the hard limit."""
-        if self._bytes + len(wire.data) > BYTES_HARD_MAX or len(self._queue) >= 2 * FRAMES_MAX:
+        if self._bytes > BYTES_HARD_MAX or len(self._queue) >= 2 * FRAMES_MAX:
             self.is_overrun = True
             self._woken.set()
-        if not self.is_overrun and not self._is_finished:
+        if not self.is_over:
             self._add(wire)
 
     async def roomy(self) -> None:
@@ -90,7 +96,7 @@ class Outlet:
                 await self._send_bytes(wire.data)
             self._queue.popleft()
             self._bytes -= len(wire.data)
-            if self._bytes <= LOW_BYTES and not self._roomy.is_set():
+            if self._bytes <= LOW_BYTES and len(self._queue) <= LOW_FRAMES and not self._roomy.is_set():
                 self._roomy.set()
 
     def finish(self) -> None:
@@ -101,6 +107,6 @@ class Outlet:
     def _add(self, wire: Wire) -> None:
         self._queue.append(wire)
         self._bytes += len(wire.data)
-        if self._bytes > LOW_BYTES:
+        if self._bytes > LOW_BYTES or len(self._queue) > LOW_FRAMES:
             self._roomy.clear()
         self._woken.set()

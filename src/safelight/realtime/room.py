@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -338,14 +338,18 @@ class Room:
             try:
                 if member.cursor < 0:
                     member.cursor = await self._replay_start(member.join)
-                await member.seat.outlet.roomy()
                 found = await self._feed.read(self.project, epoch=epoch, after=member.cursor, limit=CATCH_UP_ENTRIES)
                 tries = 0
+                for entry in found.entries:
+                    if entry.seq <= self.cursor and not await self._send_past(member, found.epoch, entry, is_replay):
+                        return
                 # From here to the end of the turn nobody else moves.
-                if self._send_past(member, found.epoch, found.entries, is_replay=is_replay):
+                if member.cursor >= self.cursor and found.epoch == self.epoch:
                     self._go_live(member)
                     return
                 epoch = found.epoch
+                if not found.entries:
+                    await asyncio.sleep(RETRY_S[0])  # the room knows more than the log: it is about to hear why
             except MustRefetch as lost:
                 self._stats.refetches += 1
                 self._tell_gap(member, lost.epoch, max(member.cursor, 0), lost.head, must_refetch=True)
@@ -360,17 +364,19 @@ class Room:
                 await asyncio.sleep(random.uniform(0, min(RETRY_S[1], RETRY_S[0] * 2**tries)))
                 tries = min(tries + 1, 10)
 
-    def _send_past(self, member: Member, epoch: UUID, found: Iterable[Entry], *, is_replay: bool) -> bool:
-        """Send what the room has passed already; true when the member stands where the room stands."""
-        entries = [entry for entry in found if entry.seq <= self.cursor]
-        for wire in render(member.key, epoch, entries, is_replay=is_replay):
-            member.seat.outlet.put(wire)
-            self._stats.frames += 1
-        for entry in entries:
-            if member.touched is not None:
-                member.touched.add(entry.change)
-            member.cursor = entry.seq
-        return member.cursor >= self.cursor and epoch == self.epoch
+    async def _send_past(self, member: Member, epoch: UUID, entry: Entry, is_replay: bool) -> bool:
+        """Send one entry that the room has passed already, once there is room; false if the socket is ending."""
+        outlet = member.seat.outlet
+        wires = render(member.key, epoch, (entry,), is_replay=is_replay)
+        while not outlet.offer(wires):
+            if outlet.is_over:
+                return False
+            await outlet.roomy()
+        self._stats.frames += len(wires)
+        if member.touched is not None:
+            member.touched.add(entry.change)
+        member.cursor = entry.seq
+        return True
 
     def _go_live(self, member: Member) -> None:
         member.is_live = True

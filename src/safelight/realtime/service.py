@@ -190,6 +190,8 @@ class Realtime:
             except AWAY as error:
                 log.warning("realtime.recheck_failed", error=repr(error))
                 continue
+            if any(found.of(grant) is None for _, _, grant in held):
+                self._door.forget()  # or the very next join would be let in by what is remembered
             for connection in [each for each in self._connections if _is_out(each.opener_key, openers, found.keys)]:
                 connection.close(1008, "the key was revoked")
             for connection, join, grant in held:

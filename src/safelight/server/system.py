@@ -62,6 +62,7 @@ from safelight.providers.registry import Registry
 from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_pg import PgBus
 from safelight.realtime.feed import Feed
+from safelight.realtime.service import Realtime
 from safelight.server.settings import Settings
 
 log: Final = structlog.get_logger("server")
@@ -81,6 +82,7 @@ class System:
     context: Context
     app: ASGIApp
     feed: Feed
+    realtime: Realtime
     providers: Mapping[str, Provider]
     base_url: str
     run_background: Callable[[], Any]
@@ -240,11 +242,30 @@ async def _wire(
         own_origins=frozenset({public} if public else ()),
         readiness=readiness,
     )
-    app = create_app(context, media=media_route(store, signer, now), studio=STUDIO, cors_origins=settings.cors_origins)
+    realtime = Realtime(
+        db=db,
+        gate=gate,
+        feed=feed,
+        bus=bus,
+        node=worker_name,
+        metrics=metrics,
+        clock=now,
+        environ=os.environ,
+        own_origins=context.own_origins,
+    )
+    app = create_app(
+        context,
+        media=media_route(store, signer, now),
+        studio=STUDIO,
+        cors_origins=settings.cors_origins,
+        extra=realtime.routes if "realtime" in settings.roles else (),
+    )
     await bus.start()
     stack.push_async_callback(bus.stop)
     await feed.start()
     stack.push_async_callback(feed.stop)
+    await realtime.start()
+    stack.push_async_callback(realtime.stop)
 
     async def background() -> None:
         """What runs beside the requests, until cancelled."""
@@ -261,10 +282,11 @@ async def _wire(
                 group.create_task(intake.run())
                 group.create_task(pushed.run())
                 group.create_task(gate.run())
+                group.create_task(realtime.run())
             if server is not None:
                 group.create_task(server.keep_running())
 
-    return System(settings, db, context, app, feed, providers, base_url, background)
+    return System(settings, db, context, app, feed, realtime, providers, base_url, background)
 
 
 async def _secret(db: Database, name: str, settings: Settings) -> bytes:
