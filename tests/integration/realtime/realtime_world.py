@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -219,9 +220,11 @@ class Wire:
             return closed.rcvd.code if closed.rcvd else 1006
 
 
-async def a_world(dsn: str, folder: Path, project: World | None = None, **given: Any) -> World:
+async def a_world(
+    dsn: str, folder: Path, project: World | None = None, *, listener: socket.socket | None = None, **given: Any
+) -> World:
     """Start a process. `project`: another process of the same installation, whose project and keys are used."""
-    listener = listen("127.0.0.1", 0)
+    listener = listener or listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = Settings(**{"database_url": dsn, "data": folder, "roles": ("api", "realtime"), **given})
     ready: asyncio.Future[System] = asyncio.get_running_loop().create_future()
