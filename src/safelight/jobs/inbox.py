@@ -11,17 +11,17 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import structlog
 
 from safelight.db.pool import Database, Row, Transaction
-from safelight.jobs import attempts, settle, trace, work
+from safelight.jobs import attempts, said, settle, trace, work
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import as_stored
-from safelight.providers.base import Observation, Provider, Succeeded, WebhookForged, WebhookRequest
+from safelight.providers.base import Observation, Provider, WebhookForged, WebhookRequest
 
 log: Final = structlog.get_logger("jobs")
 
@@ -159,7 +159,7 @@ class Intake:
                 [attempts.hash_token(each.token) for each in batch],
                 [each.event_key for each in batch],
                 [each.task_id for each in batch],
-                [_to_json(each.observation) for each in batch],
+                [said.to_json(each.observation) for each in batch],
                 [each.request.received_at for each in batch],
                 [_kept_headers(each.request.headers) for each in batch],
                 [each.request.body for each in batch],
@@ -178,15 +178,6 @@ def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name in KEPT_HEADERS or name.startswith(("webhook-", "x-fal-", "x-webhook-"))
     }
-
-
-def _to_json(observation: Observation | None) -> dict[str, Any] | None:
-    """Only results that are already ours are kept decoded: they are what a batch settles without another look."""
-    if not isinstance(observation, Succeeded) or not observation.outputs:
-        return None
-    if any(output.stored is None for output in observation.outputs):
-        return None
-    return {"outputs": attempts.outputs_to_json(observation), "cost": observation.cost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +273,16 @@ class Processor:
                 [row["attempt_id"] for row in named],
                 [row["task_id"] for row in named],
             )
+        words = {row["attempt_id"]: row["observation"] for row in rows if row["observation"] is not None}
+        if words:
+            await conn.execute(
+                """
+                update attempts a set said = t.said
+                from unnest($1::uuid[], $2::jsonb[]) as t (id, said) where a.id = t.id
+                """,
+                list(words),
+                list(words.values()),
+            )
         # A late word about an attempt that is over: its cost is still to be known.
         late = [row["attempt_id"] for row in rows if not row["is_unfinished"] or row["number"] != row["current"]]
         if late:
@@ -298,7 +299,7 @@ def _results(rows: Sequence[Row], now: datetime) -> dict[UUID, settle.Result]:
     results: dict[UUID, settle.Result] = {}
     for row in rows:
         seen = row["observation"]
-        if seen is None or row["job_id"] in results or row["number"] != row["current"]:
+        if seen is None or not said.is_ours(seen) or row["job_id"] in results or row["number"] != row["current"]:
             continue
         outputs = [as_stored(output) for output in attempts.outputs_from_json(seen["outputs"])]
         steps = [_step(row)]

@@ -9,14 +9,14 @@ from typing import Final
 import structlog
 
 from safelight.db.pool import Row, Transaction
-from safelight.jobs import attempts, decide, trace, work
+from safelight.jobs import attempts, decide, said, trace, work
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.keeping import keep
 from safelight.jobs.lease import holding_lease
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 from safelight.jobs.schedule import backoff_s, eta_s, next_look
-from safelight.providers.base import AccountProblem, Observation, Provider, TaskRef, Transient
+from safelight.providers.base import AccountProblem, Observation, Provider, TaskRef, Transient, Unchanged
 
 log: Final = structlog.get_logger("jobs")
 
@@ -38,6 +38,9 @@ class Looking:
         try:
             async with holding_lease(self._parts, job), asyncio.timeout(self._parts.policy.inspect_timeout_s):
                 seen = await provider.inspect(ref)
+            if isinstance(seen, Unchanged) and job["said"] is not None:
+                # There is nobody to ask: what was proven by its signature is the last word.
+                seen = said.from_json(job["said"])
         except (Transient, AccountProblem, TimeoutError) as error:
             await self._silent(job, error)
             return

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -78,8 +78,7 @@ async def settle_many(tx: Transaction, results: Sequence[Result], now: datetime)
     conn = tx.conn
     by_job = {result.job_id: result for result in results}
     job_ids = sorted(by_job)
-    projects = await conn.fetch("select distinct project_id from jobs where id = any ($1::uuid[])", job_ids)
-    await ledger.lock_wallets(conn, sorted(row["project_id"] for row in projects))
+    await ledger.lock_wallets_of_jobs(conn, job_ids)
     rows = await conn.fetch(
         """
         select j.*, a.accepted_at, a.sent_at from jobs j join attempts a on a.job_id = j.id and a.number = j.attempt
@@ -91,7 +90,9 @@ async def settle_many(tx: Transaction, results: Sequence[Result], now: datetime)
     )
     jobs = {row["id"]: row for row in rows if by_job[row["id"]].attempt == row["attempt"]}
     if jobs:
-        await placing.lock_targets(conn, [job["target"] for job in jobs.values()])
+        targets = [job["target"] for job in jobs.values() if job["target"]]
+        if targets:
+            await placing.lock_targets(conn, targets)
         await _complete(tx, list(jobs.values()), by_job, now)
     return [
         _completed(jobs[result.job_id], now) if result.job_id in jobs else Completed(result.job_id, False)
@@ -122,44 +123,54 @@ async def _complete(tx: Transaction, jobs: Sequence[Row], by_job: dict[UUID, Res
         for index, output in enumerate(by_job[job["id"]].outputs)
     ]
     await _insert_generations(conn, made, now)
-    await placing.place(
-        tx,
-        [
-            placing.Placement(job["project_id"], job["target"], identity)
-            for job, index, identity, _ in made
-            if job["target"] and (index == 0 or "shot_id" in job["target"])
-        ],
-    )
-    ids = [job["id"] for job in jobs]
+    placements = [
+        placing.Placement(job["project_id"], job["target"], identity)
+        for job, index, identity, _ in made
+        if job["target"] and (index == 0 or "shot_id" in job["target"])
+    ]
+    if placements:
+        await placing.place(tx, placements)
+    steps = [step for job in jobs for step in by_job[job["id"]].steps]
     await conn.execute(
-        """
-        update jobs j set stage = 'completed', charged = t.charged, completed_at = $3,
-            generations = (select array_agg(g.id order by g.output_index) from generations g where g.job_id = j.id)
-        from unnest($1::uuid[], $2::bigint[]) as t (id, charged) where j.id = t.id
-        """,
-        ids,
-        [charges[each] for each in ids],
+        _COMPLETE,
+        [job["id"] for job in jobs],
+        [by_job[job["id"]].attempt for job in jobs],
+        [charges[job["id"]] for job in jobs],
+        [by_job[job["id"]].cost for job in jobs],
         now,
+        [step.job_id for step in steps],
+        [step.attempt for step in steps],
+        [step.step for step in steps],
+        [step.at for step in steps],
+        [step.detail for step in steps],
     )
-    await conn.execute(
-        """
-        update attempts a set state = 'succeeded', ended_at = $4, cost = coalesce(t.cost, a.cost)
-        from unnest($1::uuid[], $2::int[], $3::jsonb[]) as t (job_id, number, cost)
-        where a.job_id = t.job_id and a.number = t.number
-        """,
-        ids,
-        [by_job[each].attempt for each in ids],
-        [by_job[each].cost for each in ids],
-        now,
-    )
-    await work.finish(conn, ids)
-    steps = [step for each in ids for step in by_job[each].steps]
-    steps += [trace.Step(each, by_job[each].attempt, "committed") for each in ids]
-    await trace.write(conn, steps)
     await task_queue.enqueue(
         conn, [task_queue.Task("derive", identity.bytes, -10) for _, _, identity, output in made if output.needs_large]
     )
     tx.touch(*(job["project_id"] for job in jobs))
+
+
+_COMPLETE: Final = """
+    with done as (
+        select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[]) as t (id, attempt, charged, cost)
+    ), ended as (
+        update jobs j set stage = 'completed', charged = done.charged, completed_at = $5,
+            generations = (select array_agg(g.id order by g.output_index) from generations g where g.job_id = j.id)
+        from done where j.id = done.id
+    ), answered as (
+        update attempts a set state = 'succeeded', ended_at = $5, cost = coalesce(done.cost, a.cost)
+        from done where a.job_id = done.id and a.number = done.attempt
+    ), worked as (
+        delete from job_work w using done where w.job_id = done.id
+    ), progressed as (
+        delete from job_progress p using done where p.job_id = done.id
+    )
+    insert into job_trace (job_id, attempt, step, at, detail)
+    select job_id, attempt, step, coalesce(at, clock_timestamp()), detail
+    from unnest($6::uuid[], $7::int[], $8::text[], $9::timestamptz[], $10::jsonb[])
+        as t (job_id, attempt, step, at, detail)
+    union all select id, attempt, 'committed', clock_timestamp(), null from done
+"""
 
 
 async def _insert_generations(conn: Conn, made: Sequence[tuple[Row, int, UUID, StoredOutput]], now: datetime) -> None:

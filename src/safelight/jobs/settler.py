@@ -23,6 +23,10 @@ BATCH_MAX: Final = 64
 """Jobs in one transaction: their wallets and heads stay locked until it commits."""
 
 
+class SettlerStopped(Exception):
+    """Nobody commits any more: this process is ending, and the next worker stores and settles again."""
+
+
 class Settler:
     """Completes jobs in batches. `run` must be running for `settle` to return."""
 
@@ -32,9 +36,12 @@ class Settler:
         self._now = now
         self._waiting: list[tuple[settle.Result, asyncio.Future[settle.Completed]]] = []
         self._wake = asyncio.Event()
+        self._has_stopped = False
 
     async def settle(self, result: settle.Result) -> settle.Completed:
-        """Complete a job; returns after the commit. Raises what the transaction raised."""
+        """Complete a job; returns after the commit. Raises what the transaction raised, or SettlerStopped."""
+        if self._has_stopped:
+            raise SettlerStopped
         future: asyncio.Future[settle.Completed] = asyncio.get_running_loop().create_future()
         self._waiting.append((result, future))
         self._wake.set()
@@ -42,6 +49,7 @@ class Settler:
 
     async def run(self) -> None:
         """Commit what is waiting, for as long as this is awaited."""
+        self._has_stopped = False
         try:
             while True:
                 await self._wake.wait()
@@ -51,6 +59,7 @@ class Settler:
                     await self._commit(batch)
                     del self._waiting[: len(batch)]
         finally:
+            self._has_stopped = True
             for _, future in self._waiting:
                 future.cancel()
             self._waiting.clear()

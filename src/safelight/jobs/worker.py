@@ -20,6 +20,7 @@ from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Processor
 from safelight.jobs.parts import Parts
 from safelight.jobs.reconcile import Reconciler
+from safelight.jobs.sending import LAST_ANSWER_S, LAST_NOTE_S
 from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
@@ -31,6 +32,8 @@ BACKLOG_MAX: Final = 4 * PARALLEL_MAX
 QUEUE_BATCH: Final = 20
 QUEUE_LOOK_S: Final = 2.0
 """The net under a lost NOTIFY of the queue."""
+END_S: Final = LAST_ANSWER_S + LAST_NOTE_S + 1.0
+"""What a job that is being stopped may take to note a provider's last answer."""
 QUEUE_END_S: Final = 2.0
 RESTART_S: Final = 1.0
 WATCH_S: Final = 60.0
@@ -103,7 +106,8 @@ class Worker:
                 self._again.clear()
                 for task in self._advancing.values():
                     task.cancel()
-                await asyncio.wait(self._advancing.values())
+                # A cancel can be lost in a library that was just timing out: then it is said again.
+                await asyncio.wait(self._advancing.values(), timeout=END_S)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await self._parts.durations.flush()

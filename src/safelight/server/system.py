@@ -63,6 +63,7 @@ from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_pg import PgBus
 from safelight.realtime.feed import Feed
 from safelight.realtime.service import Realtime
+from safelight.server.counted import CountedProvider
 from safelight.server.settings import Settings
 
 log: Final = structlog.get_logger("server")
@@ -137,7 +138,9 @@ async def _wire(
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
     models = Registry.load(settings.models)
-    providers = build_providers(_provider_settings(settings))
+    providers: dict[str, Provider] = {
+        name: CountedProvider(each, metrics) for name, each in build_providers(_provider_settings(settings)).items()
+    }
     for provider in providers.values():
         stack.push_async_callback(provider.close)
     enabled = frozenset(name for name, each in providers.items() if each.disabled is None)

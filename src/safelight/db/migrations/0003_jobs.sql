@@ -117,6 +117,7 @@ create table attempts (
     task_id      text,
     handle       jsonb,
     outputs      jsonb,                   -- what the provider said it made, kept until it is stored
+    said         jsonb,                   -- the last word proven by its own signature, where there is none to ask
     failure      jsonb,
     cost         jsonb,
     watched_at   timestamptz,             -- an abandoned one is looked at now and then: what it cost is to be known
