@@ -10,10 +10,21 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from safelight.db.pool import Conn, Database
+from safelight.access import audit
+from safelight.db.pool import Conn, Database, Transaction
 from safelight.realtime.room import AWAY
 
-__all__ = ["FLAGS", "FlagBoard", "Flags", "from_environment", "read_flags"]
+__all__ = [
+    "FLAGS",
+    "BadFlag",
+    "FlagBoard",
+    "Flags",
+    "checked",
+    "from_environment",
+    "parsed",
+    "read_flags",
+    "store_flag",
+]
 
 log = structlog.get_logger("realtime")
 
@@ -90,6 +101,26 @@ async def read_flags(conn: Conn, overrides: Mapping[str, Any]) -> Flags:
             log.warning("flags.unusable", flag=row["name"], problem=str(error))
     values.update(overrides)
     return Flags(**{FLAGS[name]: value for name, value in values.items()})
+
+
+async def store_flag(db: Database, name: str, value: Any, actor: str) -> None:
+    """Write a flag (None: back to its default) and who did it. Raises BadFlag."""
+    if value is not None:
+        checked(name, value)
+
+    async def work(tx: Transaction) -> None:
+        if value is None:
+            await tx.conn.execute("delete from flags where name = $1", name)
+        else:
+            await tx.conn.execute(
+                "insert into flags (name, value) values ($1, $2)"
+                " on conflict (name) do update set value = excluded.value, updated_at = now()",
+                name,
+                value,
+            )
+        await audit.record(tx, actor, "flags.set", None, {name: value})
+
+    await db.run(work)
 
 
 class FlagBoard:
