@@ -124,29 +124,33 @@ class Node:
 
     async def stop(self) -> None:
         """In good order, as after SIGTERM."""
-        await self._end_tasks()
+        await self._end()
         await self.db.close()
         await self._close()
 
     async def die(self) -> None:
-        """Without a last word: the database hears nothing more of it."""
+        """Without a last word: the database hears nothing more of it, and nobody waits for what it was doing."""
         self.db.pool.terminate()
-        await self._end_tasks()
+        killing = asyncio.create_task(self._kill())
+        await self._end()
+        killing.cancel()
         await self._close()
 
-    async def _end_tasks(self) -> None:
-        if self.running is not None:
-            self.running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([self.running], timeout=DEADLINE_S / 2)
-            if not self.running.done():
-                for task in asyncio.all_tasks():
-                    task.print_stack()
-            assert self.running.done(), "the worker does not end"
-
-    async def _close(self) -> None:
+    async def _end(self) -> None:
         if self in self.world.nodes:
             self.world.nodes.remove(self)
+        if self.running is not None:
+            self.running.cancel()
+            await asyncio.wait([self.running], timeout=DEADLINE_S)
+            assert self.running.done(), "the worker does not end"
+
+    async def _kill(self) -> None:
+        while True:
+            for task in self.worker._advancing.values():
+                task.cancel()
+            await asyncio.sleep(0.02)
+
+    async def _close(self) -> None:
         for provider in self.providers.values():
             await provider.close()
         await self.fetcher.close()
