@@ -18,6 +18,7 @@ from safelight.jobs.lifecycle import Stage, sources
 from safelight.jobs.parts import Parts
 from safelight.jobs.schedule import backoff_s
 from safelight.jobs.settle import Result
+from safelight.jobs.settler import SettlerStopped
 from safelight.jobs.storing import store_outputs
 from safelight.media.errors import MediaError
 from safelight.providers.base import Failure, Output, ProviderError, Succeeded
@@ -86,7 +87,7 @@ async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object
         return
     try:
         settled = await parts.settler.settle(Result(job["id"], job["attempt"], stored, cost, steps))
-    except AWAY:
+    except (*AWAY, SettlerStopped):
         raise  # no fault of this job's: the sweep takes it up again
     except Exception as error:
         log.exception("settle.failed", job=str(job["id"]))

@@ -208,7 +208,7 @@ class Sending:
                 job["id"],
                 job["attempt"],
                 accepted.ref,
-                look_at=look_at,
+                look_at=min(look_at, job["deadline_at"]),
                 may_let_go=accepted.observation is None,
             )
             if moved:
