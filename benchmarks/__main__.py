@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmarks.figures import bare, chain, changes, footprint, servers, submits
 from benchmarks.load.child import LoadFailed
 from benchmarks.peers.usual_stack import ensure_redis
 from benchmarks.processes import ROOT, NotReady
+from benchmarks.report import plain, print_sheet, write, write_page
 
 FIGURES: Final[tuple[Figure, ...]] = (footprint.FIGURE, submits.FIGURE, changes.FIGURE, bare.FIGURE, chain.FIGURE)
 ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE,)
@@ -31,12 +31,16 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="one short run each: to see that it works, not to quote")
     parser.add_argument("--no-peers", action="store_true", help="Safelight alone")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("--page", action="store_true", help="only put the JSON's figures into docs/performance.md")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file")
     given = parser.parse_args()
     by_name = {each.name: each for each in (*FIGURES, *ON_REQUEST)}
     if unknown := set(given.names) - set(by_name):
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(by_name)}")
     chosen = [by_name[name] for name in given.names] or list(FIGURES)
+    if given.page:
+        write_page(json.loads(given.out.read_text()), list(by_name.values()))
+        return 0
     console = Console()
     began = time.monotonic()
     results: dict[str, Any] = {"facts": facts(), "is_quick": given.quick, "figures": {}}
@@ -46,31 +50,16 @@ def main() -> int:
             ensure_redis()
         for figure in chosen:
             console.rule(figure.title)
-            data = figure.measure(options)
+            data = plain(figure.measure(options))
             results["figures"][figure.name] = data
-            _write(given.out, results)
-            figure.show(console, data)
+            write(given.out, results)
+            for sheet in figure.sheets(data):
+                print_sheet(console, sheet)
     except (NotReady, LoadFailed, RuntimeError) as error:
         console.print(f"[red]{type(error).__name__}:[/] {error}", markup=True)
         return 1
     console.print(f"{time.monotonic() - began:.0f} s; written to {given.out}")
     return 0
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_finite(results), indent=1) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: `null` says that it never came."""
-    if isinstance(value, dict):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    if isinstance(value, float):
-        return None if math.isinf(value) or math.isnan(value) else round(value, 4)
-    return value
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
-"""What every figure is: it measures plain data, and shows it as a table beside what was aimed at."""
+"""What every figure is: it measures plain data, and shows it as tables beside what was aimed at."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Console
 
 Data = dict[str, Any]
 
@@ -25,16 +22,26 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table, for the terminal and for the page alike."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     name: str
     title: str
     measure: Callable[[Options], Data]
-    show: Callable[[Console, Data], None]
+    sheets: Callable[[Data], list[Sheet]]
+    """From the data as it is in the JSON file: names are strings, what never came is None."""
 
 
 def ms(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
+    """Milliseconds; None: it never came."""
+    if value is None:
         return "never"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"

@@ -7,6 +7,7 @@ push by SSE. Theirs: enqueue in Redis, one row by a Celery worker, push by Socke
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import threading
 import time
 import uuid
@@ -14,10 +15,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.figure import Data, Figure, Options, ms
+from benchmarks.figure import Data, Figure, Options, Sheet, ms
 from benchmarks.load.run import Outcome, measure
 from benchmarks.numbers import Spread, lost
 from benchmarks.ours import Safelight, generation_id
@@ -63,14 +61,17 @@ def _ours(options: Options) -> tuple[Run, dict[str, Any]]:
     try:
         project = server.new_project()
 
-        def once(count: int, rate: float) -> Outcome:
+        def once(count: int, rate: float) -> tuple[Outcome, float]:
             begin = len(project.jobs)
             server.submit([project], count)
             server.await_accepted()
             jobs = project.jobs[begin:]
             requests = server.webhooks(jobs, server.arm(jobs))
             time.sleep(REST_S)
-            return measure(server.address, requests, [generation_id(job) for job in jobs], rate, server.watch(project))
+            before = weigh(server.pids)
+            ids = [generation_id(job) for job in jobs]
+            outcome = measure(server.address, requests, ids, rate, server.watch(project))
+            return outcome, weigh(server.pids).cpu_s - before.cpu_s
 
         latencies, about = _measured(options, server, once)
         time.sleep(REST_S)
@@ -89,14 +90,16 @@ def _usual(options: Options) -> tuple[Run, dict[str, Any]]:
     rows = stack.rows()
     try:
 
-        def once(count: int, rate: float) -> Outcome:
+        def once(count: int, rate: float) -> tuple[Outcome, float]:
             nonlocal rows
             ids = [str(uuid.uuid4()) for _ in range(count)]
+            before = weigh(stack.pids)
             outcome = measure(stack.address, stack.requests(ids), [each.encode() for each in ids], rate, stack.watch())
+            cpu_s = weigh(stack.pids).cpu_s - before.cpu_s
             rows += count
             stack.settle(rows)
             time.sleep(REST_S)
-            return outcome
+            return outcome, cpu_s
 
         latencies, about = _measured(options, stack, once)
         about["verified"] = f"{stack.rows()} of {rows} rows"
@@ -106,7 +109,7 @@ def _usual(options: Options) -> tuple[Run, dict[str, Any]]:
 
 
 def _measured(
-    options: Options, stack: Safelight | UsualStack, once: Callable[[int, float], Outcome]
+    options: Options, stack: Safelight | UsualStack, once: Callable[[int, float], tuple[Outcome, float]]
 ) -> tuple[Run, dict[str, Any]]:
     seconds = QUICK_S if options.is_quick else RUN_S
     once(*WARM_UP)
@@ -114,10 +117,8 @@ def _measured(
     latencies: Run = {}
     with _scales(stack.pids) as heaviest:
         for rate in RATES:
-            before = weigh(stack.pids)
-            outcome = once(round(rate * seconds), rate)
-            after = weigh(stack.pids)
-            latencies[rate] = _told(outcome) | {"cpu_s": round(after.cpu_s - before.cpu_s, 2)}
+            outcome, cpu_s = once(round(rate * seconds), rate)
+            latencies[rate] = _told(outcome) | {"cpu_ms_each": 1000 * cpu_s / len(outcome.ids)}
             options.say(f"  {rate}/s: {_line(latencies[rate])}")
     return latencies, {
         "ready_s": stack.ready_s,
@@ -186,33 +187,70 @@ def _medians(runs: list[Run]) -> Run:
 
 
 AIMS: Final = {
-    10: ("≤ 5", "≤ 10"), 50: ("≤ 5", "≤ 10"), 200: ("≤ 5", "≤ 10"), 400: ("", ""), 800: ("", "≤ 100"),
+    "10": ("≤ 5", "≤ 10"), "50": ("≤ 5", "≤ 10"), "200": ("≤ 5", "≤ 10"), "400": ("", ""), "800": ("", "≤ 100"),
 }  # fmt: skip
+NAMES: Final = {"ours": "Safelight", "usual": "usual stack"}
 
 
-def show(console: Console, data: Data) -> None:
+def sheets(data: Data) -> list[Sheet]:
     stacks = data["stacks"]
-    table = Table(title="Webhook → acknowledged, and → in all of 5 windows (ms from the intended time, median of runs)")
-    table.add_column("per s", justify="right")
-    for name, stack in (("Safelight", "ours"), ("usual", "usual")):
-        if stack in stacks:
-            for column in ("ack P50", "ack P99", "recv P50", "P95", "P99", "worst run P99"):
-                table.add_column(f"{name}\n{column}", justify="right")
-    table.add_column("aim\nack / recv P99", justify="right")
-    for rate in data["rates"]:
-        cells: list[str] = []
-        for stack in stacks.values():
+    found = [_latencies(data), _costs(stacks)]
+    return [_ratios(data), *found] if "usual" in stacks else found
+
+
+def _ratios(data: Data) -> Sheet:
+    """How many times as long the usual stack takes."""
+    ours, usual = (data["stacks"][name]["median"] for name in ("ours", "usual"))
+
+    def ratio(rate: str, name: str, percentile: str) -> str:
+        mine, theirs = ours[rate][name][percentile], usual[rate][name][percentile]
+        if mine is None:
+            return "ours never came"
+        return "theirs never came" if theirs is None else f"{theirs / mine:.2f}"
+
+    rows = [
+        [str(rate), *(ratio(str(rate), name, each) for name in ("ack", "received") for each in ("p50", "p99"))]
+        for rate in data["rates"]
+    ]
+    columns = ("webhooks/s", "ack P50", "ack P99", "received P50", "received P99")
+    return Sheet("Usual stack's time over Safelight's, same webhooks (above 1: Safelight is faster)", columns, rows)
+
+
+def _latencies(data: Data) -> Sheet:
+    rows: list[list[str]] = []
+    for rate in map(str, data["rates"]):
+        for name, stack in data["stacks"].items():
             of = stack["median"][rate]
-            cells += [ms(of["ack"]["p50"]), ms(of["ack"]["p99"]), ms(of["received"]["p50"]), ms(of["received"]["p95"]),
-                      ms(of["received"]["p99"]), ms(of["worst_run_p99"])]  # fmt: skip
-        table.add_row(str(rate), *cells, " / ".join(filter(None, AIMS[rate])))
-    console.print(table)
+            rows.append(
+                [rate, NAMES[name], ms(of["ack"]["p50"]), ms(of["ack"]["p95"]), ms(of["ack"]["p99"]),
+                 ms(of["received"]["p50"]), ms(of["received"]["p95"]), ms(of["received"]["p99"]),
+                 ms(of["worst_run_p99"]), str(of["not_received"]), ms(of["load_late"]["p99"])]
+            )  # fmt: skip
+        if any(AIMS[rate]):
+            rows.append([rate, "*aim*", "", "", AIMS[rate][0], "", "", AIMS[rate][1], "", "0", ""])
+    return Sheet(
+        "Webhook → acknowledged, and → in all of 5 windows (ms from the intended time)",
+        ("webhooks/s", "stack", "ack P50", "P95", "P99", "received P50", "P95", "P99", "P99 of the worst run", "lost",
+         "load side late P99"),
+        rows,
+    )  # fmt: skip
+
+
+def _costs(stacks: Data) -> Sheet:
+    rows: list[list[str]] = []
+    notes: list[str] = []
     for name, stack in stacks.items():
         about = stack["about"][-1]
-        console.print(
-            f"{name}: {about['processes']} processes, {about['pss_mb_after_warm_up']:.0f} MB PSS after the warm-up, "
-            f"{about['pss_mb_peak']:.0f} MB at most; {about['verified']}"
-        )
+        each = {rate: statistics.median(run[rate]["cpu_ms_each"] for run in stack["runs"]) for rate in stack["median"]}
+        rows.append(
+            [NAMES[name], *(f"{each[str(rate)]:.1f}" for rate in RATES), str(about["processes"]),
+             f"{about['pss_mb_after_warm_up']:.0f}", f"{about['pss_mb_peak']:.0f}"]
+        )  # fmt: skip
+        notes.append(f"{NAMES[name]}, checked after the last run: {about['verified']}.")
+    columns = (
+        "stack", *(f"CPU ms each at {rate}/s" for rate in RATES), "processes", "PSS MB after warm-up", "PSS MB at most",
+    )  # fmt: skip
+    return Sheet("What that costs, whole process tree, database included", columns, rows, notes)
 
 
-FIGURE: Final = Figure("bare", "Bare work", run, show)
+FIGURE: Final = Figure("bare", "Bare work", run, sheets)

@@ -9,10 +9,7 @@ import time
 import urllib.request
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.figure import Data, Figure, Options, ms
+from benchmarks.figure import Data, Figure, Options, Sheet, ms
 from benchmarks.load.closed import repeat
 from benchmarks.load.http import request
 from benchmarks.numbers import Spread
@@ -102,16 +99,17 @@ def _poll(server: Safelight, project: Project, after: int, limit: int) -> bytes:
     return request(server.address, "GET", path, None, server.headers)
 
 
-def show(console: Console, data: Data) -> None:
-    table = Table(title=f"Reading a log of {data['entries']:,} entries, {data['bytes_per_entry']} bytes each")
-    for column in ("what", "per s", "P50 ms", "P99 ms"):
-        table.add_column(column, justify="right")
-    for name, rate, latency in (
-        (f"changes, pages of {data['page']}, {data['readers']} readers", data["changes_per_s"], data["page_latency"]),
-        (f"polls that are up to date, {data['pollers']} clients", data["polls_per_s"], data["poll_latency"]),
-    ):
-        table.add_row(name, f"{rate:,.0f}", ms(latency["p50"]), ms(latency["p99"]))
-    console.print(table)
+def sheets(data: Data) -> list[Sheet]:
+    rows = [
+        [name, f"{rate:,.0f}", ms(latency["p50"]), ms(latency["p99"])]
+        for name, rate, latency in (
+            (f"changes read in pages of {data['page']}, {data['readers']} readers", data["changes_per_s"],
+             data["page_latency"]),
+            (f"polls that are up to date, {data['pollers']} clients", data["polls_per_s"], data["poll_latency"]),
+        )
+    ]  # fmt: skip
+    title = f"Reading a log of {data['entries']:,} entries, {data['bytes_per_entry']} bytes each"
+    return [Sheet(title, ("what", "per s", "P50 ms", "P99 ms"), rows)]
 
 
-FIGURE: Final = Figure("changes", "Reading changes", run, show)
+FIGURE: Final = Figure("changes", "Reading changes", run, sheets)

@@ -6,10 +6,7 @@ import statistics
 import time
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.figure import Data, Figure, Options
+from benchmarks.figure import Data, Figure, Options, Sheet
 from benchmarks.ours import Safelight
 from benchmarks.peers.usual_stack import UsualStack
 from benchmarks.processes import weigh
@@ -61,22 +58,18 @@ def _at_rest(options: Options, stack: Safelight | UsualStack) -> dict[str, Any]:
     }
 
 
-def show(console: Console, data: Data) -> None:
-    table = Table(title="At rest (PSS of the whole process tree, PostgreSQL included)")
-    for column in ("", "ready, first", "ready, later", "processes", "PSS MB", "idle % of a core"):
-        table.add_column(column, justify="right")
-    for name, of in data.items():
-        later = f"{of['later_s']:.1f} s" if "later_s" in of else "–"
-        table.add_row(
-            name,
-            f"{of['first_s']:.1f} s",
-            later,
-            str(of["processes"]),
-            f"{of['pss_mb']:.0f}",
-            f"{of['idle_percent']:.2f}",
-        )
-    table.add_row("aim", "≤ 4 s", "≤ 4 s", "", "≤ 250", "≤ 1")
-    console.print(table)
+NAMES: Final = {"ours": "Safelight", "usual": "usual stack"}
 
 
-FIGURE: Final = Figure("footprint", "Footprint", run, show)
+def sheets(data: Data) -> list[Sheet]:
+    rows = [
+        [NAMES[name], f"{of['first_s']:.1f}", f"{of['later_s']:.1f}" if "later_s" in of else "",
+         f"{of['processes']:.0f}", f"{of['pss_mb']:.0f}", f"{of['idle_percent']:.2f}"]
+        for name, of in data.items()
+    ]  # fmt: skip
+    rows.append(["*aim*", "≤ 4", "≤ 4", "", "≤ 250", "≤ 1"])
+    columns = ("stack", "ready, first start, s", "ready, later, s", "processes", "PSS MB", "idle, % of a core")
+    return [Sheet("At rest, whole process tree, PostgreSQL included", columns, rows)]
+
+
+FIGURE: Final = Figure("footprint", "Footprint", run, sheets)

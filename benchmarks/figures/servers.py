@@ -14,10 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.figure import Data, Figure, Options, ms
+from benchmarks.figure import Data, Figure, Options, Sheet, ms
 from benchmarks.load.closed import repeat
 from benchmarks.load.http import request
 from benchmarks.load.run import measure
@@ -105,20 +102,19 @@ def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def show(console: Console, data: Data) -> None:
-    table = Table(title="The same installation on two HTTP servers (ms, median of runs)")
-    for column in ("server", "webhooks/s", "ack P50", "ack P99", "received P50", "received P99", "our CPU each"):
-        table.add_column(column, justify="right")
-    for name, of in data["servers"].items():
-        for rate in map(str, RATES):
-            each = of[rate]
-            table.add_row(
-                name, rate, ms(each["ack"]["p50"]), ms(each["ack"]["p99"]), ms(each["received"]["p50"]),
-                ms(each["received"]["p99"]), f"{each['cpu_ms']:.2f} ms",
-            )  # fmt: skip
-    console.print(table)
-    for name, of in data["servers"].items():
-        console.print(f"{name}: {of['healthz_per_s']:,.0f} /healthz a second, {of['pss_mb']:.0f} MB PSS")
+def sheets(data: Data) -> list[Sheet]:
+    rows = [
+        [name, rate, ms(of[rate]["ack"]["p50"]), ms(of[rate]["ack"]["p99"]), ms(of[rate]["received"]["p50"]),
+         ms(of[rate]["received"]["p99"]), f"{of[rate]['cpu_ms']:.2f}"]
+        for name, of in data["servers"].items()
+        for rate in map(str, RATES)
+    ]  # fmt: skip
+    notes = [
+        f"{name}: {of['healthz_per_s']:,.0f} `/healthz` a second over {POLLERS} connections, {of['pss_mb']:.0f} MB PSS."
+        for name, of in data["servers"].items()
+    ]
+    columns = ("server", "webhooks/s", "ack P50", "P99", "received P50", "P99", "our CPU ms each")
+    return [Sheet(f"The same installation on uvicorn and on granian {data['granian']} (ms)", columns, rows, notes)]
 
 
-FIGURE: Final = Figure("servers", "HTTP servers", run, show)
+FIGURE: Final = Figure("servers", "HTTP servers", run, sheets)
