@@ -35,6 +35,7 @@ from safelight.realtime.session import (
     Track,
     Untrack,
 )
+from safelight.realtime.transport import EXTENSION
 
 __all__ = ["Connection"]
 
@@ -54,7 +55,8 @@ class Connection:
         self, websocket: WebSocket, vsn: Vsn, opener: Principal, hub: Hub, door: Door, refusals: Refusals
     ) -> None:
         self.vsn = vsn
-        self.outlet = Outlet(websocket.send_text, websocket.send_bytes)
+        raw = websocket.scope.get("extensions", {}).get(EXTENSION)
+        self.outlet = Outlet(websocket.send_text, websocket.send_bytes, raw)
         self.opener_key: UUID | None = key_of(opener)
         self._websocket = websocket
         self._opener = opener

@@ -22,7 +22,7 @@ import structlog
 from safelight.changes.log import Head, MustRefetch, NoLog
 from safelight.realtime.feed import Feed
 from safelight.realtime.lane import LaneKey, Touched, broadcast, render
-from safelight.realtime.outlet import Outlet, Wire
+from safelight.realtime.outlet import Batch, Outlet
 from safelight.realtime.phoenix import Vsn
 from safelight.realtime.session import Join
 from safelight.realtime.tail import Beat, Changes, Entry, Event, Progress
@@ -228,12 +228,12 @@ class Room:
         self._active_at = self._clock()
         self._stats.entries += len(entries)
         for key, lane in list(self._lanes.items()):
-            wires = render(key, epoch, entries)
-            if not wires:
+            batch = Batch(render(key, epoch, entries))
+            if not batch:
                 continue
             for member in list(lane.values()):
-                if member.seat.outlet.offer(wires):
-                    self._stats.frames += len(wires)
+                if member.seat.outlet.offer(batch):
+                    self._stats.frames += len(batch)
                 else:
                     self._gap(member, before)
         for entry in entries:
@@ -286,18 +286,18 @@ class Room:
         """Ours, to the live members of the main topic. Whoever has no room for it does without."""
         for key, lane in self._lanes.items():
             if key.wants(event):
-                wire = broadcast(key.vsn, key.topic, event, body)
+                batch = Batch((broadcast(key.vsn, key.topic, event, body),))
                 for member in lane.values():
-                    self._offer(member, wire)
+                    self._offer(member, batch)
 
     def tell(self, event: str, body: bytes) -> None:
         """A broadcast of ours to every member of the main topic, also those behind."""
         for member in self.members.values():
             if member.key.wants(event):
-                self._offer(member, broadcast(member.key.vsn, member.key.topic, event, body))
+                self._offer(member, Batch((broadcast(member.key.vsn, member.key.topic, event, body),)))
 
-    def _offer(self, member: Member, wire: Wire) -> None:
-        if member.seat.outlet.offer((wire,)):
+    def _offer(self, member: Member, batch: Batch) -> None:
+        if member.seat.outlet.offer(batch):
             self._stats.frames += 1
         else:
             self._stats.dropped += 1
@@ -367,12 +367,12 @@ class Room:
     async def _send_past(self, member: Member, epoch: UUID, entry: Entry, is_replay: bool) -> bool:
         """Send one entry that the room has passed already, once there is room; false if the socket is ending."""
         outlet = member.seat.outlet
-        wires = render(member.key, epoch, (entry,), is_replay=is_replay)
-        while not outlet.offer(wires):
+        batch = Batch(render(member.key, epoch, (entry,), is_replay=is_replay))
+        while not outlet.offer(batch):
             if outlet.is_over:
                 return False
             await outlet.roomy()
-        self._stats.frames += len(wires)
+        self._stats.frames += len(batch)
         if member.touched is not None:
             member.touched.add(entry.change)
         member.cursor = entry.seq
@@ -383,7 +383,8 @@ class Room:
         member.catch_up = None
         if member.touched and member.key.wants("GENERATIONS_UPDATED"):
             for body in member.touched.bodies(self.project):
-                self._offer(member, broadcast(member.key.vsn, member.key.topic, "GENERATIONS_UPDATED", body))
+                told = broadcast(member.key.vsn, member.key.topic, "GENERATIONS_UPDATED", body)
+                self._offer(member, Batch((told,)))
         member.touched = None
         self._lanes.setdefault(member.key, {})[id(member.join)] = member
 

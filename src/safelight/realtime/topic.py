@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-from safelight.realtime.outlet import Wire
+from safelight.realtime.outlet import Batch, Wire
 from safelight.realtime.phoenix import Vsn, broadcast_binary, broadcast_json, envelope
 from safelight.realtime.presence import Board
 from safelight.realtime.room import HubStats, Member
@@ -50,15 +50,16 @@ class Topic:
         """To everybody but the sender, unless it wants its own; made once a version."""
         self._stats.broadcasts += 1
         meta = b'{"id":"%s"}' % str(uuid4()).encode()
-        wires: dict[Vsn, Wire | None] = {}
+        batches: dict[Vsn, Batch | None] = {}
         for member in self.members.values():
             if sender is not None and member.join is sender and not sender.config.echo:
                 continue
             vsn = member.key.vsn
-            if vsn not in wires:
-                wires[vsn] = self._wire(vsn, event, body, meta, is_json=is_json)
-            wire = wires[vsn]
-            if wire is None or not member.seat.outlet.offer((wire,)):
+            if vsn not in batches:
+                wire = self._wire(vsn, event, body, meta, is_json=is_json)
+                batches[vsn] = Batch((wire,)) if wire is not None else None
+            batch = batches[vsn]
+            if batch is None or not member.seat.outlet.offer(batch):
                 self._stats.dropped += 1
             else:
                 self._stats.frames += 1

@@ -15,6 +15,7 @@ import uvloop
 
 from safelight.observe.logging import configure
 from safelight.realtime.phoenix import FRAME_BYTES_MAX
+from safelight.realtime.transport import SocketProtocol
 from safelight.server.settings import Settings
 from safelight.server.system import System, system
 
@@ -131,7 +132,7 @@ def _server(app: Any) -> _Server:
             app,
             loop="none",
             http="httptools",
-            ws="websockets-sansio",
+            ws=SocketProtocol,
             ws_per_message_deflate=False,  # 129 kB a socket, and 1.7 times the work (issue 3)
             ws_max_size=2 * FRAME_BYTES_MAX,  # the session says it in words; this bounds what is taken in before
             lifespan="off",

@@ -125,6 +125,17 @@ async def test_generations_that_land_together_are_told_once(world: World) -> Non
         assert told == made
 
 
+async def test_generations_that_landed_while_a_client_was_away_are_told_when_it_has_caught_up(world: World) -> None:
+    job = await world.add_job()
+    begin = await world.head()
+    made = [str(await world.add_generation(job, index)) for index in range(3)]
+    async with world.socket(world.secret_key) as wire:
+        events = ["change", "GENERATIONS_UPDATED"]
+        await wire.join(world.topic, broadcast={"cursor": str(begin), "events": events})
+        assert [(await wire.event("change"))["payload"]["id"] for _ in made] == made
+        assert (await wire.event("GENERATIONS_UPDATED"))["payload"]["generationIds"] == made
+
+
 async def test_a_jobs_new_state_is_told_as_task_update(world: World) -> None:
     async with world.socket(world.secret_key) as wire:
         await wire.join(world.topic)
