@@ -4,7 +4,8 @@ PY      := .venv/bin/python
 UV      := .tools/bin/uv
 STUDIO  := src/safelight/studio_dist/index.html
 ARGS    ?=
-SEEDS   ?= 2000
+# Tests mostly wait for things to happen: more of them at once than there are cores.
+WORKERS ?= 4
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## Show what can be made
@@ -26,7 +27,7 @@ test-js: js/node_modules/.installed
 
 test-py: .venv/.dev $(STUDIO)
 	$(PY) tools/ensure_chromium.py
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 bench: .venv/.bench $(STUDIO) ## Figures of docs/performance.md, peers beside us in the same run
 	$(PY) -m benchmarks $(ARGS)
