@@ -10,7 +10,7 @@ from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
-from safelight.access.errors import AccessError, Unavailable
+from safelight.access.errors import AccessError, Forbidden, Unavailable
 from safelight.access.gate import Gate
 from safelight.access.principal import MEMBER_ROLES, Principal, Role, may
 from safelight.access.sessions import COOKIE
@@ -46,14 +46,25 @@ class Door:
         """Who opens the socket or calls. Raises AccessError."""
         host = asked.headers.get("host", "")
         scheme = "https" if asked.url.scheme in ("https", "wss") else "http"
-        return await self._gate.authenticate(
-            authorization=asked.headers.get("authorization"),
-            cookie=asked.cookies.get(COOKIE) if with_cookie else None,
-            apikey=asked.headers.get("apikey") or asked.headers.get("x-api-key") or asked.query_params.get("apikey"),
-            method="POST",  # opening a socket is no reading: a cookie alone does not open it for another site's page
-            headers=asked.headers,
-            own_origins=self._own_origins | {f"{scheme}://{host}"},
-        )
+        apikey = asked.headers.get("apikey") or asked.headers.get("x-api-key") or asked.query_params.get("apikey")
+
+        async def ask(cookie: str | None) -> Principal:
+            return await self._gate.authenticate(
+                authorization=asked.headers.get("authorization"),
+                cookie=cookie,
+                apikey=apikey,
+                method="POST",  # opening a socket is no reading: a cookie alone does not do it for another site's page
+                headers=asked.headers,
+                own_origins=self._own_origins | {f"{scheme}://{host}"},
+            )
+
+        cookie = asked.cookies.get(COOKIE) if with_cookie else None
+        try:
+            return await ask(cookie)
+        except Forbidden:
+            if cookie is None or not apikey:
+                raise
+            return await ask(None)  # an app on another port of the same machine: its key counts, our cookie does not
 
     async def admit(self, opener: Principal, name: str, config: JoinConfig, token: str | None) -> Grant:
         """The right to be on this topic. Raises Refused; the database's errors."""

@@ -157,7 +157,8 @@ class Touched:
         """Note what a change touches."""
         row = change.row or change.old or {}
         if change.table == "generations":
-            shots = [each.get("shot_id") for each in row.get("shots") or ()]
+            listed: Any = row.get("shots")
+            shots = [_shot_of(each) for each in cast(list[Any], listed)] if isinstance(listed, list) else []
             for shot in shots or [None]:
                 self._note(shot, str(change.id))
         elif change.table == "shot_generations":
@@ -181,3 +182,8 @@ class Touched:
             )
             for shot, generations in self.by_shot.items()
         ]
+
+
+def _shot_of(placing: Any) -> str | None:
+    found = cast(dict[str, Any], placing).get("shot_id") if isinstance(placing, dict) else None
+    return found if isinstance(found, str) else None

@@ -61,6 +61,7 @@ class HubStats:
         self.catch_ups = 0
         self.refetches = 0
         self.dropped = 0
+        self.faults = 0
 
 
 class Seat(Protocol):
@@ -161,6 +162,12 @@ class Room:
                     log.warning("realtime.room_waits", project=str(self.project), error=repr(error))
                 await asyncio.sleep(random.uniform(0, min(RETRY_S[1], RETRY_S[0] * 2**tries)))
                 tries = min(tries + 1, 10)
+            except Exception:
+                # A fault of ours, at an entry that is passed by now: nobody may stay joined and hear nothing.
+                self._stats.faults += 1
+                log.exception("realtime.room_failed", project=str(self.project))
+                self._end_all("Something went wrong: join again")
+                await asyncio.sleep(RETRY_S[0])
 
     def _lose(self, lost: MustRefetch) -> None:
         """The log is another one now: everybody is told to read anew, and to join again."""

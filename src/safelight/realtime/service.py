@@ -221,6 +221,7 @@ class Realtime:
             "realtime_gaps": ("Slow sockets told to catch up (S7)", lambda: stats.gaps),
             "realtime_catch_ups": ("Members brought up from the log", lambda: stats.catch_ups),
             "realtime_refetches": ("Cursors that could not be continued", lambda: stats.refetches),
+            "realtime_faults": ("Rooms that met a fault of ours; must be 0", lambda: stats.faults),
             "realtime_dropped": ("Frames not delivered: reader too slow or no form for it", lambda: stats.dropped),
         }
         for name, (help, read) in counters.items():

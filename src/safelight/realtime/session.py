@@ -7,7 +7,7 @@ the limits below, whatever the client sends. Times are seconds of one monotonic 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -47,6 +47,8 @@ PRESENCE_PER_S: Final = 5.0
 PRESENCE_BURST: Final = 30.0
 PRESENCE_BYTES_MAX: Final = 8 * 1024
 BROADCAST_BYTES_MAX: Final = 256 * 1024
+JOIN_BYTES_MAX: Final = 64 * 1024
+"""A hundred bindings with long filters. It is kept until the channel ends, also while nobody has said yes."""
 SILENCE_S: Final = 60.0
 """Clients beat every 25 s: after two missed beats nobody is there."""
 HOLD_S: Final = 0.3
@@ -88,7 +90,7 @@ class Join:
 
     def __init__(self, number: int, push: Push, config: JoinConfig) -> None:
         self.number = number
-        self.push = push
+        self.push = replace(push, payload={})  # its refs are needed for every answer, its payload no more
         self.topic = push.topic
         self.name = push.topic.removeprefix(TOPIC_PREFIX)
         self.config = config
@@ -204,15 +206,15 @@ class Session:
         except Malformed as error:
             self.refusals.malformed += 1
             return [Close(1007, f"malformed frame: {error}"[:120])]
-        return self._on_frame(frame, now)
+        return self._on_frame(frame, now, len(data))
 
-    def _on_frame(self, frame: Frame, now: float) -> list[Action]:
+    def _on_frame(self, frame: Frame, now: float, size: int) -> list[Action]:
         if isinstance(frame, UserBroadcast):
             return self._on_broadcast(frame)
         if frame.topic == PHOENIX:
             return [self._reply(frame, "ok")] if frame.event == "heartbeat" else [self._unmatched(frame)]
         if frame.event == "phx_join":
-            return self._on_join(frame, now)
+            return self._on_join(frame, now, size)
         join = self._current(frame)
         if join is None:
             # A leave of what is not joined has reached its end.
@@ -227,7 +229,7 @@ class Session:
             case _:
                 return [self._unmatched(frame)]
 
-    def _on_join(self, frame: Push, now: float) -> list[Action]:
+    def _on_join(self, frame: Push, now: float, size: int) -> list[Action]:
         old = self.joins.get(frame.topic)
         actions: list[Action] = []
         if old is not None:  # the same topic again replaces what was
@@ -236,6 +238,8 @@ class Session:
             return [*actions, self._refuse(frame, "ClientJoinRateLimitReached: Too many joins per second")]
         if len(self.joins) >= CHANNELS_MAX:
             return [*actions, self._refuse(frame, f"ChannelRateLimitReached: A socket has {CHANNELS_MAX} channels")]
+        if size > JOIN_BYTES_MAX:
+            return [*actions, self._refuse(frame, f"MalformedJoinPayload: A join has up to {JOIN_BYTES_MAX} bytes")]
         if len(frame.topic) == len(TOPIC_PREFIX):
             return [*actions, self._refuse(frame, "TopicNameRequired: You must provide a topic name")]
         try:

@@ -6,7 +6,7 @@ import json
 from uuid import uuid4
 
 import pytest
-from realtime_world import World, until
+from realtime_world import Wire, World, until
 
 
 async def test_a_person_joins_their_project_and_sees_a_write_made_right_after(world: World) -> None:
@@ -265,6 +265,53 @@ async def test_a_socket_without_a_key_is_refused_in_words(world: World) -> None:
     assert status == 401
     status, _ = await world.refusal(world.publishable_key, vsn="9.9.9")
     assert status == 400
+
+
+async def test_the_studios_cookie_opens_the_socket_for_its_own_page_only(world: World) -> None:
+    from datetime import timedelta
+
+    from safelight.access.sessions import COOKIE, Session
+
+    user = "ann"
+    await world.write("insert into members values ($1, $2, 'viewer') returning 1", world.project, user)
+    expires_at = world.system.context.now() + timedelta(hours=1)
+    cookie = world.system.context.sessions.sign(Session(user, world.project, expires_at))
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus
+
+    def headers(origin: str) -> dict[str, str]:
+        return {"Cookie": f"{COOKIE}={cookie}", "Origin": origin}
+
+    async with connect(world.address(None), proxy=None, additional_headers=headers(world.url)) as ws:
+        await Wire(ws, "2.0.0").join(world.topic)
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(world.address(None), proxy=None, additional_headers=headers("https://evil.example")):
+            pass
+    assert refused.value.response.status_code == 403
+    foreign = headers("http://localhost:3000")
+    async with connect(world.address(world.publishable_key), proxy=None, additional_headers=foreign) as ws:
+        assert (await Wire(ws, "2.0.0").refused(world.topic)).startswith("Unauthorized")  # the cookie did not count
+
+
+async def test_a_fault_at_one_entry_ends_in_an_error_and_a_new_join_works(world: World, monkeypatch) -> None:
+    from safelight.realtime import room
+
+    real = room.render
+
+    def faulty(key, epoch, entries, **more):
+        if any((entry.change.row or {}).get("name") == "odd" for entry in entries):
+            raise ValueError("a fault of ours")
+        return real(key, epoch, entries, **more)
+
+    monkeypatch.setattr(room, "render", faulty)
+    async with world.socket(world.secret_key) as wire:
+        await wire.join(world.topic)
+        await world.add_shot("odd")
+        await wire.event("phx_error")
+        await wire.join(world.topic)
+        shot = await world.add_shot("even")
+        assert (await wire.event("change"))["payload"]["id"] == str(shot)
+    assert world.system.realtime.hub.stats.faults == 1
 
 
 async def test_the_socket_is_also_where_self_hosted_clients_look_for_it(world: World) -> None:

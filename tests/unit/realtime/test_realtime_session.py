@@ -255,6 +255,13 @@ def test_a_flood_of_frames_is_read_more_slowly() -> None:
     assert session.pause_s == 0
 
 
+def test_a_join_that_is_too_large_to_keep_is_refused() -> None:
+    session = Session(Vsn.V2, 0.0)
+    (told,) = said(session.receive(joining({"x": "y" * rules.JOIN_BYTES_MAX}), 0.0))
+    assert told[4]["response"]["reason"].startswith("MalformedJoinPayload")
+    assert not session.joins
+
+
 def test_a_binding_that_cannot_be_served_refuses_the_join() -> None:
     session = Session(Vsn.V2, 0.0)
     (told,) = said(session.receive(joining({"postgres_changes": [{"event": "*", "table": "api_keys"}]}), 0.0))
