@@ -12,6 +12,7 @@ import structlog
 
 from safelight.db.pool import Database
 from safelight.jobs import trace
+from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 
@@ -61,4 +62,5 @@ class Pushed:
                     async with self._db.connection() as conn:
                         await trace.write_known(conn, steps)
                 except Exception as error:
+                    end_if_canceled()
                     log.warning("pushed.not_traced", steps=len(steps), error=repr(error))

@@ -43,6 +43,7 @@ from safelight.jobs.pushed import Pushed
 from safelight.jobs.reads import present_job
 from safelight.jobs.service import JobService
 from safelight.jobs.settler import Settler
+from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import MediaRoom
 from safelight.jobs.worker import Worker
 from safelight.library.page import instant
@@ -371,6 +372,7 @@ class _QueueHint:
             try:
                 await task_queue.notify(self._db)
             except Exception as error:
+                end_if_canceled()
                 # The queue is looked at every two seconds anyway.
                 log.warning("queue.notify_failed", error=repr(error))
 
@@ -380,6 +382,7 @@ async def _learn(durations: Durations) -> None:
         try:
             await durations.flush()
         except Exception as error:
+            end_if_canceled()
             log.warning("durations.failed", error=repr(error))
         await asyncio.sleep(5)
 
@@ -401,5 +404,6 @@ async def _keep_house(
             if server is not None:
                 await asyncio.to_thread(server.trim_log)
         except Exception as error:
+            end_if_canceled()
             log.warning("housekeeping.failed", error=repr(error))
         await asyncio.sleep(HOUSEKEEPING_S)

@@ -22,7 +22,9 @@ def test_a_cursor_may_come_by_the_address_with_or_without_an_epoch_or_not_at_all
     assert cursor_of({}, "17") == Cursor(None, 17)
 
 
-@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"epoch": "1"}, {"after": "9" * 20}, {"after": "1.5"}])
+@pytest.mark.parametrize(
+    "query", [{"after": "x"}, {"after": "-1"}, {"epoch": "1"}, {"after": "9" * 20}, {"after": "1.5"}]
+)
 def test_a_cursor_that_cannot_be_read_is_refused(query):
     with pytest.raises(BadCursor):
         cursor_of(query)
