@@ -31,7 +31,7 @@ from safelight.emulators.fal_errors import BALANCE, known
 from safelight.emulators.faults import REFUSALS, FaultError
 from safelight.emulators.settings import HANG_S, EmulatorSettings
 from safelight.emulators.signing import FalSigner
-from safelight.emulators.task import Broken, Order, Stopped, Succeeded, Task, abridge
+from safelight.emulators.task import Broken, Order, Stopped, Succeeded, Task, abridge, attempt_of
 from safelight.emulators.timeline import Phase
 from safelight.emulators.wanted import Unwanted, read_wanted
 from safelight.emulators.wire import BadBody, json_answer, origin_of, read_object
@@ -184,7 +184,9 @@ class Fal:
         fault = order.faults.submit
         if fault is None or fault not in REFUSALS:
             return None
-        key = f"submit {order.webhook_url or order.model + order.prompt}"
+        # By the attempt where it is named: its webhook's token is another each time it is sent.
+        asked = attempt_of(order.webhook_url) or order.webhook_url or order.model + order.prompt
+        key = f"submit {asked}"
         if not self.engine.faults.spend(key, order.faults.submit_times):
             return None
         if fault == "lose_request":

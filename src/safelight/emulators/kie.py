@@ -31,7 +31,7 @@ from safelight.emulators.kie_bodies import (
 )
 from safelight.emulators.settings import HANG_S, EmulatorSettings
 from safelight.emulators.signing import kie_headers
-from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge
+from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge, attempt_of
 from safelight.emulators.wanted import Unwanted, read_wanted
 from safelight.emulators.wire import BadBody, json_answer, origin_of, read_object
 
@@ -192,7 +192,9 @@ class Kie:
         fault = order.faults.submit
         if fault is None or fault not in REFUSALS:
             return None
-        key = f"submit {order.webhook_url or order.model + order.prompt}"
+        # By the attempt where it is named: its webhook's token is another each time it is sent.
+        asked = attempt_of(order.webhook_url) or order.webhook_url or order.model + order.prompt
+        key = f"submit {asked}"
         if not self.engine.faults.spend(key, order.faults.submit_times):
             return None
         if fault == "lose_request":
