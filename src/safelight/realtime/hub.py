@@ -9,6 +9,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from safelight.realtime.feed import Feed
+from safelight.realtime.presence import plain
+from safelight.realtime.presence_relay import PresenceRelay, Shown
 from safelight.realtime.room import HubStats, Member, Room, Seat
 from safelight.realtime.session import Join
 from safelight.realtime.topic import Topic
@@ -28,6 +30,7 @@ class Hub:
     def __init__(self, feed: Feed, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.stats = HubStats()
         self.relay: Relay | None = None
+        self.presence: PresenceRelay | None = None
         self._feed = feed
         self._clock = clock
         self._rooms: dict[UUID, Room] = {}
@@ -88,7 +91,7 @@ class Hub:
         key = (room.project, join.name)
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = Topic(join.topic, self.stats)
+            topic = self._topics[key] = self._open_topic(room.project, join)
         topic.add(member)
         room.attach(member)
 
@@ -105,6 +108,40 @@ class Hub:
             if not topic.members:
                 topic.close()
                 del self._topics[project, join.name]
+
+    def _open_topic(self, project: UUID, join: Join) -> Topic:
+        def tell(holder: int, key: str, meta: dict[str, Any] | None) -> None:
+            if self.presence is not None:
+                self.presence.tell(project, join.name, holder, key, meta)
+
+        if self.presence is not None:
+            self.presence.ask(project, join.name)
+        return Topic(join.topic, self.stats, tell)
+
+    # -- presence of other processes
+
+    def show(self, project: UUID, name: str, holder: tuple[str, int], key: str, meta: dict[str, Any] | None) -> None:
+        """See presence_relay.Topics."""
+        topic = self._topics.get((project, name))
+        if topic is not None:
+            topic.show(holder, key, meta)
+
+    def shown(self, project: UUID | None, name: str) -> Iterable[Shown]:
+        """See presence_relay.Topics."""
+        for (of_project, of_name), topic in self._topics.items():
+            if project is None or (of_project, of_name) == (project, name):
+                for holder, key, meta in topic.board.held():
+                    if isinstance(holder, int):
+                        yield of_project, of_name, holder, key, plain(meta)
+
+    def opened(self) -> Iterable[tuple[UUID, str]]:
+        """See presence_relay.Topics."""
+        return self._topics.keys()
+
+    def forget(self, node: str) -> None:
+        """See presence_relay.Topics."""
+        for topic in self._topics.values():
+            topic.forget(node)
 
     # -- speaking
 

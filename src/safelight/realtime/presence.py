@@ -5,12 +5,12 @@ Joins and leaves are gathered and told as one diff, so that a crowd that arrives
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["Board", "Presences"]
+__all__ = ["Board", "Presences", "plain"]
 
 METAS_MAX: Final = 1_000
 """On one topic: a state message of this many is what a browser still draws."""
@@ -58,6 +58,16 @@ class Board:
             self._note(self._leaves, old)
         return old is not None
 
+    def shows(self, holder: Any, key: str, given: Mapping[str, Any]) -> bool:
+        """Whether the holder is shown just so."""
+        found = self._held.get(holder)
+        return found is not None and found[0] == key and plain(found[1]) == plain(given)
+
+    def held(self) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+        """Everybody: holder, key, meta."""
+        for holder, (key, meta) in self._held.items():
+            yield holder, key, meta
+
     def state(self) -> bytes:
         """The payload of `presence_state`."""
         found: Presences = {}
@@ -77,3 +87,8 @@ class Board:
     def _note(where: Presences, held: tuple[str, dict[str, Any]]) -> None:
         key, meta = held
         where.setdefault(key, {"metas": []})["metas"].append(meta)
+
+
+def plain(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The meta as it was given, without the refs that a board adds."""
+    return {name: value for name, value in meta.items() if name not in ("phx_ref", "phx_ref_prev")}

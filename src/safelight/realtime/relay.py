@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-__all__ = ["BroadcastRelay"]
+__all__ = ["BroadcastRelay", "Bus"]
 
 TOPIC: Final = "broadcast"
 CHUNK_CHARS: Final = 7_000
@@ -26,6 +26,8 @@ OPEN_S: Final = 5.0
 
 
 class Bus(Protocol):
+    """What the relays use of it."""
+
     def publish(self, topic: str, payload: str = "") -> None: ...
     def on(self, topic: str, listener: Callable[[str], None]) -> None: ...
 

@@ -26,6 +26,7 @@ from safelight.realtime.feed import Feed
 from safelight.realtime.flags import FlagBoard, Flags
 from safelight.realtime.hub import Hub
 from safelight.realtime.phoenix import Vsn
+from safelight.realtime.presence_relay import PresenceRelay
 from safelight.realtime.relay import BroadcastRelay
 from safelight.realtime.room import AWAY
 from safelight.realtime.session import Refusals
@@ -71,6 +72,7 @@ class Realtime:
         self.hub = Hub(feed)
         self._relay = BroadcastRelay(bus, node, self.hub.receive)
         self.hub.relay = self._relay.tell
+        self._presence = self.hub.presence = PresenceRelay(bus, node, self.hub)
         self.flags = FlagBoard(db, environ, self._flags_changed)
         bus.on("flags", lambda _: self.flags.look())
         self._connections: set[Connection] = set()
@@ -176,6 +178,7 @@ class Realtime:
                 connection.tick(time.monotonic())
                 if number % TICKED_AT_ONCE == TICKED_AT_ONCE - 1:
                     await asyncio.sleep(0)
+            self._presence.beat()
             await self.hub.sweep()
 
     async def _recheck(self) -> None:

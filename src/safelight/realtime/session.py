@@ -45,7 +45,8 @@ FRAME_UNIT_BYTES: Final = 16 * 1024
 """A large frame counts as several."""
 PRESENCE_PER_S: Final = 5.0
 PRESENCE_BURST: Final = 30.0
-PRESENCE_BYTES_MAX: Final = 8 * 1024
+PRESENCE_BYTES_MAX: Final = 4 * 1024
+"""It goes to the other processes as one message of the bus, which takes 7.9 kB."""
 BROADCAST_BYTES_MAX: Final = 256 * 1024
 JOIN_BYTES_MAX: Final = 64 * 1024
 """A hundred bindings with long filters. It is kept until the channel ends, also while nobody has said yes."""

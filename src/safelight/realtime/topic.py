@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from safelight.realtime.outlet import Batch, Wire
@@ -22,11 +22,14 @@ DIFF_S: Final = 0.05
 class Topic:
     """Members by join; broadcasts go to all of them, presence to those who asked for it."""
 
-    def __init__(self, wire_name: str, stats: HubStats) -> None:
+    def __init__(
+        self, wire_name: str, stats: HubStats, tell: Callable[[int, str, dict[str, Any] | None], None]
+    ) -> None:
         self.wire_name = wire_name
         self.members: dict[int, Member] = {}
         self.board = Board()
         self._stats = stats
+        self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, member: Member) -> None:
@@ -37,8 +40,7 @@ class Topic:
 
     def remove(self, join: Join) -> None:
         self.members.pop(id(join), None)
-        if self.board.untrack(id(join)):
-            self._schedule()
+        self.untrack(join)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -77,6 +79,7 @@ class Topic:
     # -- presence
 
     def track(self, join: Join, meta: Mapping[str, Any]) -> None:
+        """Show this member, and tell the other processes."""
         member = self.members.get(id(join))
         if member is None:
             return
@@ -84,14 +87,32 @@ class Topic:
             self._flush_presence()
             member.has_presence = True
             self._send_state(member)
-        key = join.config.presence_key
-        if not self.board.track(id(join), key or str(uuid4()), meta):
+        key = join.config.presence_key or str(uuid4())
+        if not self.board.track(id(join), key, meta):
             self._stats.dropped += 1
+            return
         self._schedule()
+        self._tell(id(join), key, dict(meta))
 
     def untrack(self, join: Join) -> None:
         if self.board.untrack(id(join)):
             self._schedule()
+            self._tell(id(join), "", None)
+
+    def show(self, holder: tuple[str, int], key: str, meta: Mapping[str, Any] | None) -> None:
+        """Somebody of another process is here, or (None) no more. Told again, nothing changes."""
+        if meta is None:
+            has_changed = self.board.untrack(holder)
+        else:
+            has_changed = not self.board.shows(holder, key, meta) and self.board.track(holder, key, meta)
+        if has_changed:
+            self._schedule()
+
+    def forget(self, node: str) -> None:
+        """Another process is gone."""
+        for holder, _, _ in list(self.board.held()):
+            if isinstance(holder, tuple) and holder[0] == node:
+                self.show(cast(tuple[str, int], holder), "", None)
 
     def _schedule(self) -> None:
         if self._timer is None:

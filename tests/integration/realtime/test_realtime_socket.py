@@ -463,6 +463,25 @@ async def test_broadcasts_reach_the_sockets_of_another_process(world: World, bui
             assert (await two.event("cur"))["payload"] == payload
 
 
+async def test_people_on_different_processes_see_each_other(world: World, build) -> None:
+    other, topic = await build(world), f"realtime:cursors:{world.project}"
+    async with world.socket(world.secret_key) as one:
+        ref, _ = await one.join(topic, presence={"key": "ann", "enabled": True})
+        await one.send(topic, "presence", {"event": "track", "payload": {"at": 1}}, ref)
+        async with other.socket(world.secret_key) as two:
+            ref, _ = await two.join(topic, presence={"key": "bob", "enabled": True})
+            await two.send(topic, "presence", {"event": "track", "payload": {"at": 2}}, ref)
+            while True:  # ann was there before bob's process had the topic: it asked
+                diff = await two.event("presence_diff")
+                if "ann" in diff["joins"]:
+                    assert diff["joins"]["ann"]["metas"][0]["at"] == 1
+                    break
+            while "bob" not in (await one.event("presence_diff"))["joins"]:
+                pass
+        while "bob" not in (await one.event("presence_diff"))["leaves"]:
+            pass
+
+
 async def test_what_is_shown_of_a_table_is_what_the_table_has(world: World) -> None:
     from safelight.realtime.tables import HIDDEN, TABLES
 

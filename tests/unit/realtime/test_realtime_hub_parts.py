@@ -23,6 +23,7 @@ from safelight.realtime.lane import LaneKey, Touched, render
 from safelight.realtime.outlet import Batch, Outlet, Wire
 from safelight.realtime.phoenix import Vsn
 from safelight.realtime.presence import METAS_MAX, Board
+from safelight.realtime.presence_relay import PresenceRelay
 from safelight.realtime.relay import BroadcastRelay
 from safelight.realtime.tail import Entry
 from safelight.realtime.transport import framed
@@ -263,3 +264,42 @@ def test_generations_are_gathered_by_shot() -> None:
         {"projectId": str(P), "shotId": "s1", "generationIds": [str(P), "g2"]},
         {"projectId": str(P), "shotId": "s2", "generationIds": [str(P)]},
     ]
+
+
+class Elsewhere:
+    """The topics of one process, as its relay sees them."""
+
+    def __init__(self) -> None:
+        self.own: list[Any] = []
+        self.others: dict[Any, Any] = {}
+
+    def show(self, project: UUID, name: str, holder: tuple[str, int], key: str, meta: Any) -> None:
+        self.others[holder] = (key, meta)
+
+    def shown(self, project: UUID | None, name: str) -> list[Any]:
+        return [each for each in self.own if project in (None, each[0])]
+
+    def opened(self) -> list[tuple[UUID, str]]:
+        return [(P, "room")]
+
+    def forget(self, node: str) -> None:
+        self.others = {holder: held for holder, held in self.others.items() if holder[0] != node}
+
+
+def test_a_process_that_falls_silent_takes_those_it_showed_with_it() -> None:
+    bus, here, there, now = Bus(), Elsewhere(), Elsewhere(), [0.0]
+    one = PresenceRelay(bus, "one", here, lambda: now[0])
+    two = PresenceRelay(bus, "two", there, lambda: now[0])
+    here.own = [(P, "room", 1, "ann", {"at": 1})]
+    two.ask(P, "room")
+    assert there.others == {("one", 1): ("ann", {"at": 1})}
+    for now[0] in (11.0, 22.0, 33.0, 44.0):
+        one.beat()
+        two.beat()
+        assert there.others
+    now[0] = 80.0
+    two.beat()
+    assert there.others == {}
+    bus.publish("presence", "")  # the bus was away: everybody says again what they have
+    assert there.others == {("one", 1): ("ann", {"at": 1})}
+    bus.publish("presence", "nonsense")
