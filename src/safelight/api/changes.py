@@ -19,6 +19,7 @@ from safelight.api.problem import documented
 from safelight.jobs import reads
 from safelight.jobs.lifecycle import TERMINAL, Stage
 from safelight.realtime import sse
+from safelight.realtime.flags import read_flags
 
 router = APIRouter(tags=["changes"])
 
@@ -148,14 +149,13 @@ async def client_config(request: Request, ctx: Ctx, who: Who) -> Response:
     """Kill switch and intervals (S8); also for publishable keys."""
     await ctx.gate.allow(who, None, "client_config")
     async with ctx.db.connection() as conn:
-        rows = await conn.fetch("select name, value from flags")
-    flags = {row["name"]: row["value"] for row in rows}
+        flags = await read_flags(conn, ctx.flag_overrides)
     scheme = "wss" if request.url.scheme == "https" else "ws"
     return answer(
         {
-            "realtime_enabled": flags.get("REALTIME_ENABLED", True),
-            "legacy_listeners_enabled": flags.get("LEGACY_LISTENERS_ENABLED", False),
-            "deadmode_force_polling_ms": flags.get("DEADMODE_FORCE_POLLING_MS"),
+            "realtime_enabled": flags.realtime_enabled,
+            "legacy_listeners_enabled": flags.legacy_listeners_enabled,
+            "deadmode_force_polling_ms": flags.deadmode_force_polling_ms,
             "polling": dict(ctx.config.polling),
             "realtime_url": f"{scheme}://{request.url.netloc}/realtime/v1",
             "heartbeat_ms": ctx.config.heartbeat_ms,

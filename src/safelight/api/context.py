@@ -66,6 +66,8 @@ class Context:
     """A signed path of a stored file, relative to this server."""
     now: Callable[[], datetime]
     own_origins: frozenset[str] = frozenset()
+    flag_overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the environment says of the flags: it counts before the table (S8)."""
     config: ClientConfig = field(default_factory=ClientConfig)
     readiness: Callable[[], Awaitable[Mapping[str, str]]] | None = None
 

@@ -63,6 +63,7 @@ from safelight.providers.registry import Registry
 from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_pg import PgBus
 from safelight.realtime.feed import Feed
+from safelight.realtime.flags import from_environment
 from safelight.realtime.service import Realtime
 from safelight.server.counted import CountedProvider
 from safelight.server.settings import Settings
@@ -245,6 +246,7 @@ async def _wire(
         now=now,
         own_origins=frozenset({public} if public else ()),
         readiness=readiness,
+        flag_overrides=from_environment(os.environ),
     )
     realtime = Realtime(
         db=db,
