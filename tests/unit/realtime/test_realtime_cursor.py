@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
 from safelight.realtime.sse import BadCursor, Cursor, cursor_of
 
-E = uuid4()
+E = UUID("0197a000-0000-7000-8000-0000000000e0")
 
 
 def test_the_last_event_id_wins_over_the_address_the_browser_began_with():
-    assert cursor_of({"after": "3", "epoch": str(uuid4())}, f"{E}:17") == Cursor(E, 17)
+    assert cursor_of({"after": "3", "epoch": str(UUID("0197a000-0000-7000-8000-0000000000e0"))}, f"{E}:17") == Cursor(E, 17)
 
 
 def test_a_cursor_may_come_by_the_address_with_or_without_an_epoch_or_not_at_all():
