@@ -19,7 +19,13 @@ from benchmarks.peers.usual_stack import ensure_redis
 from benchmarks.processes import ROOT, NotReady
 from benchmarks.report import plain, print_sheet, write, write_page
 
-FIGURES: Final[tuple[Figure, ...]] = (footprint.FIGURE, submits.FIGURE, changes.FIGURE, bare.FIGURE, chain.FIGURE)
+FIGURES: Final[tuple[Figure, ...]] = (
+    bare.FIGURE,
+    chain.FIGURE,
+    submits.FIGURE,
+    changes.FIGURE,
+    footprint.FIGURE,
+)
 ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE,)
 RESULTS: Final = ROOT / ".bench" / "results.json"
 
