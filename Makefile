@@ -4,7 +4,8 @@ PY      := .venv/bin/python
 UV      := .tools/bin/uv
 STUDIO  := src/safelight/studio_dist/index.html
 ARGS    ?=
-# Tests mostly wait for things to happen: more of them at once than there are cores.
+# Tests mostly wait for things to happen: more of them at once than there are cores. Browser tests go by themselves:
+# Playwright holds its process's event loop, and they need the machine to draw.
 WORKERS ?= 4
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -27,7 +28,8 @@ test-js: js/node_modules/.installed
 
 test-py: .venv/.dev $(STUDIO)
 	$(PY) tools/ensure_chromium.py
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
+	$(PY) -m pytest tests/browser
 
 bench: .venv/.bench $(STUDIO) ## Figures of docs/performance.md, peers beside us in the same run
 	$(PY) -m benchmarks $(ARGS)
