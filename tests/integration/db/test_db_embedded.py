@@ -178,6 +178,7 @@ async def test_a_start_after_postgres_was_killed_recovers_what_was_committed(fol
         await conn.execute("begin; insert into ledger values (0)")  # never committed
         assert server.pid
         os.kill(server.pid, signal.SIGKILL)
+        conn.terminate()  # there is nobody left to say goodbye to
     await server.stop()
 
     again = await embedded.start(folder / "pg", durable)
