@@ -73,7 +73,9 @@ def create_app(
         changes.router, session.router, ops.router,
     ):  # fmt: skip
         app.include_router(router)
-    app.router.routes.extend([hooks.hook_route(), media, *extra])
+    # The hottest doors first: routes are tried in order.
+    app.router.routes[:0] = [hooks.hook_route(), media]
+    app.router.routes.extend(extra)
     _serve_studio(app, studio)
     _describe(app)
     whole: ASGIApp = _Headers(_BodyLimit(app))
