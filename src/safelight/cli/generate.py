@@ -57,26 +57,33 @@ def generate(
     """
     if (model is None) == (template is None):
         raise typer.BadParameter("name either a MODEL or a --template")
+    from safelight.sdk.calls import new_id
+
     given = dict(parsed(each) for each in params or ())
     with client(url, key, project) as server:
-        job = server.submit(
-            model,
-            None if template else given,
-            n=count,
-            template=template,
-            variables=given if template else None,
-            start=_start(server, start),
-            provider=provider,
-            tags=tag or (),
-        )
+        first_image = _start(server, start)
+        # Ours to choose, so that whoever stops us while the answer is under way is told how to come back.
+        identity = new_id()
+        try:
+            job = server.submit(
+                model,
+                None if template else given,
+                id=identity,
+                n=count,
+                template=template,
+                variables=given if template else None,
+                start=first_image,
+                provider=provider,
+                tags=tag or (),
+            )
+            if not no_wait:
+                job.wait(timeout_s, show=True)
+        except KeyboardInterrupt:
+            typer.echo(f"A job that was taken goes on. Look again: safelight jobs watch {identity}", err=True)
+            raise typer.Exit(130) from None
         if no_wait:
             print_json(job.info) if as_json else typer.echo(str(job.id))
             return
-        try:
-            job.wait(timeout_s, show=True)
-        except KeyboardInterrupt:
-            typer.echo(f"The job goes on. Look again: safelight jobs watch {job.id}", err=True)
-            raise typer.Exit(130) from None
         save(job, out, as_json=as_json)
 
 
