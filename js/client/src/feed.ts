@@ -1,42 +1,42 @@
 import type { Api } from './api';
 import { fullJitter } from './backoff';
-import { eventId, headVerdict, judge, type Position, parseEventId } from './cursor';
-import { readEvents, type StreamEvent } from './eventStream';
+import { headVerdict, judge, type Position } from './cursor';
+import { type Line, type LineHandlers, type LineKind, lineAfter, type OpenLine } from './line';
 import { type FreshnessState, nextPoll, waitFor } from './policy';
 import { Problem } from './problem';
 import type { Change, ChangePage, ClientConfig, ProgressNote } from './resources';
+import type { Clockwork } from './scheduler';
+import { streamLine } from './streamLine';
 
 /** `paused`: an operator switched the push off; we poll all the same. */
 export type Mode = 'live' | 'catching-up' | 'polling' | 'offline' | 'paused';
 
 export interface FeedSnapshot {
   readonly mode: Mode;
-  readonly transport: 'stream' | 'poll';
+  readonly transport: LineKind | 'poll';
   readonly cursor: Position | null;
   readonly head: number | null;
   /** ms since 1970 of the last entry, and of the last proof of freshness. */
   readonly lastEventAt: number | null;
   readonly lastProofAt: number | null;
   readonly pollFailures: number;
-  readonly streamFailures: number;
+  readonly lineFailures: number;
+  /** ms since 1970 of the next look and of the next try to connect; null where none is due. */
+  readonly nextPollAt: number | null;
+  readonly nextConnectAt: number | null;
 }
 
 export interface FeedHandlers {
   /** New entries, in order, each exactly once. */
-  readonly onChanges: (changes: readonly Change[]) => void;
+  readonly onChanges: (changes: readonly Change[], epoch: string) => void;
+  /** We know again that nothing is missing, or where the log ends. */
+  readonly onProof?: (epoch: string, head: number) => void;
   /** Read every list again; answers with the lowest seq any of them was read at. */
   readonly refetch: () => Promise<number>;
   readonly onProgress?: (note: ProgressNote) => void;
+  readonly onConfig?: (config: ClientConfig) => void;
   readonly onState?: () => void;
   readonly jobsActive?: () => boolean;
-}
-
-/** Clock, chance and timer come from outside, so that a test (or a simulation) can own them. */
-export interface FeedHost {
-  readonly now: () => number;
-  readonly random: () => number;
-  readonly setTimer: (run: () => void, ms: number) => number;
-  readonly clearTimer: (timer: number) => void;
 }
 
 export interface Feed {
@@ -49,17 +49,23 @@ export interface Feed {
   setVisible(visible: boolean): void;
   setOnline(online: boolean): void;
   configure(config: ClientConfig): void;
+  /** Other ways to be told, from now on; `led`: another tab looks for us, and we only where it does not (F7). */
+  use(lines: readonly OpenLine[], led: boolean): void;
   snapshot(): FeedSnapshot;
 }
 
 const PAGE_LIMIT = 500;
 /** Further behind than this, re-reading the lists is cheaper than replaying the log. */
 const REPLAY_MAX = 2_000;
-/** A stream that missed two beats is dead, whatever the socket says. */
+/** A line that missed two beats is dead, whatever it says itself. */
 const SILENT_BEATS = 2.2;
 const HEARTBEAT_DEFAULT_MS = 15_000;
-/** HTTP/1.1 browsers have six connections per host: a tab nobody looks at gives its stream back. */
+/** HTTP/1.1 browsers have six connections per host: a tab nobody looks at gives its stream back. Sockets do not count. */
 const HIDDEN_STREAM_MS = 20_000;
+/** Led by another tab, we hear of it this often at least; later than this it is gone or frozen. */
+const LED_SILENCE_MS = 12_000;
+/** The stream is the second choice: after this long the socket is tried again. */
+const UPGRADE_MS = 5 * 60_000;
 /** Timers that come this late mean that the machine slept. */
 const WAKE_GAP_MS = 15_000;
 const STEP_MAX_MS = 2_000;
@@ -72,7 +78,13 @@ const SPACING_MS = 100;
 const POLL_TIMEOUT_MS = 4_000;
 const SIGNED_OUT_PAUSE_MS = 30_000;
 
-export function createFeed(api: Api, project: string, handlers: FeedHandlers, host: FeedHost): Feed {
+export function createFeed(
+  api: Api,
+  project: string,
+  handlers: FeedHandlers,
+  host: Clockwork,
+  firstLines: readonly OpenLine[] = [streamLine(api, project)],
+): Feed {
   const base = `/v1/projects/${project}/changes`;
   let running = false;
   let timer: number | null = null;
@@ -102,15 +114,18 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
   let staleHeads = 0;
   let longWaitWorks = true;
 
-  let stream: { abort: AbortController; open: boolean; heardAt: number } | null = null;
-  let streamFailures = 0;
+  let lines = firstLines;
+  let led = false;
+  let line: { made: Line | null; kind: LineKind; open: boolean; heardAt: number; upgradeAt: number } | null = null;
+  let lineFailures = 0;
   let connectAt = 0;
   let connectHold = 0;
 
   const changed = (): void => handlers.onState?.();
 
   const freshness = (): FreshnessState => ({
-    streamOpen: stream?.open ?? false,
+    lineOpen: line?.open ?? false,
+    led: led && (line?.open ?? false),
     proofAgeMs: lastProofAt === null ? Number.POSITIVE_INFINITY : host.now() - lastProofAt,
     beatMs: heartbeatMs,
     visible,
@@ -125,7 +140,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     head = null;
     behindSince = null;
     staleHeads = 0;
-    dropStream();
+    dropLine();
     kicked = true;
     rereads += 1;
     if (rereads > 1) pollFailures += 1; // re-reading did not help: no storm
@@ -151,6 +166,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     staleHeads = 0;
     head = newHead; // the last word counts: a head that was said once and never again must not keep us looking
     behindSince = head > at.seq ? (behindSince ?? host.now()) : null;
+    handlers.onProof?.(epoch, newHead);
   }
 
   /** Entries from any transport; the cursor decides. Says whether something is missing. */
@@ -172,7 +188,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     if (fresh.length > 0) {
       lastEventAt = host.now();
       lastProofAt = lastEventAt;
-      handlers.onChanges(fresh);
+      handlers.onChanges(fresh, epoch);
     }
     if (at !== null) head = Math.max(head ?? 0, at.seq);
     return gap;
@@ -252,54 +268,75 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     else if (error.retryAfterS !== null) holdUntil = host.now() + error.retryAfterS * 1000;
   }
 
-  // --- the stream ------------------------------------------------------------------------------------------
+  // --- the line --------------------------------------------------------------------------------------------
 
-  function dropStream(): void {
-    stream?.abort.abort();
-    stream = null;
+  function dropLine(): void {
+    const old = line;
+    line = null; // first, so that whatever it still says is nobody's: the cursor reads it again
+    old?.made?.close();
   }
 
-  function onEvent({ event, data, id }: StreamEvent): void {
-    streamFailures = 0;
-    if (event === 'progress') {
-      handlers.onProgress?.(JSON.parse(data) as ProgressNote);
-    } else if (event === 'head') {
-      const beat = JSON.parse(data) as { epoch: string; head: number };
-      const before = at;
-      seen(beat.epoch, beat.head);
-      // Entries usually follow within the same breath; only a lasting lag is pulled.
-      if (before !== null && at === null) kicked = true;
-    } else if (event === 'change') {
-      const place = parseEventId(id);
-      if (place !== null && accept(place.epoch, [JSON.parse(data) as Change])) kicked = true;
-      if (at !== null && head !== null && head <= at.seq) behindSince = null;
-    } else if (event === 'must_refetch') {
-      forget();
-    }
-    changed();
-  }
-
-  async function connect(from: Position): Promise<void> {
-    const mine = { abort: new AbortController(), open: false, heardAt: host.now() };
-    stream = mine;
-    try {
-      const headers = { accept: 'text/event-stream', 'last-event-id': eventId(from) };
-      const response = await api.open(`${base}/stream`, headers, mine.abort.signal);
-      if (stream !== mine) return;
-      mine.open = true;
-      changed();
-      // What a dropped stream still had in its pipe is nobody's: the cursor reads it again.
-      const heard = (): void => {
+  function connect(from: Position): void {
+    const chosen = lineAfter(lines, lineFailures);
+    if (chosen === undefined) return;
+    const upgradeAt = chosen === lines[0] ? Number.POSITIVE_INFINITY : host.now() + UPGRADE_MS;
+    const mine: NonNullable<typeof line> = {
+      made: null,
+      kind: chosen.kind,
+      open: false,
+      heardAt: host.now(),
+      upgradeAt,
+    };
+    line = mine;
+    const whileMine =
+      <A extends unknown[]>(act: (...args: A) => void) =>
+      (...args: A): void => {
+        if (line === mine) act(...args);
+      };
+    const on: LineHandlers = {
+      opened: whileMine(() => {
+        mine.open = true;
+        mine.heardAt = host.now();
+        changed();
+        step();
+      }),
+      heard: whileMine(() => {
         mine.heardAt = host.now();
         step();
-      };
-      await readEvents(response, heard, (event) => stream === mine && onEvent(event));
-    } catch (error) {
-      if (stream !== mine) return;
-      if (error instanceof Problem && error.status === 410) forget();
-      else if (error instanceof Problem) holdConnect(error);
-    }
-    if (stream === mine) lostStream();
+      }),
+      changes: whileMine((epoch, entries) => {
+        lineFailures = 0;
+        if (accept(epoch, entries)) kicked = true;
+        if (at !== null && head !== null && head <= at.seq) behindSince = null;
+        step();
+        changed();
+      }),
+      head: whileMine((epoch, newHead) => {
+        lineFailures = 0;
+        const before = at;
+        seen(epoch, newHead);
+        // Entries usually follow within the same breath; only a lasting lag is pulled.
+        if (before !== null && at === null) kicked = true;
+        step();
+        changed();
+      }),
+      progress: whileMine((note) => handlers.onProgress?.(note)),
+      configured: whileMine((config) => handlers.onConfig?.(config)),
+      lost: whileMine(() => {
+        forget();
+        step();
+        changed();
+      }),
+      closed: whileMine((problem) => {
+        if (problem?.status === 410) forget();
+        else if (problem !== null) holdConnect(problem);
+        if (line === mine) lostLine();
+        else step();
+      }),
+    };
+    const made = chosen.open(from, on);
+    if (line === mine) mine.made = made;
+    else made.close();
   }
 
   function holdConnect(problem: Problem): void {
@@ -307,14 +344,14 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     connectHold = host.now() + s * 1000;
   }
 
-  function lostStream(): void {
-    if (stream?.open) {
+  function lostLine(): void {
+    if (line?.open) {
       kicked = true; // what was on its way when it broke
       longWaitWorks = true;
     }
-    dropStream();
-    connectAt = Math.max(connectHold, host.now() + 100 + fullJitter(streamFailures, host.random()));
-    streamFailures += 1;
+    dropLine();
+    connectAt = Math.max(connectHold, host.now() + 100 + fullJitter(lineFailures, host.random()));
+    lineFailures += 1;
     changed();
     step();
   }
@@ -327,37 +364,49 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     return Math.max(holdUntil, polledAt + (soon ? SPACING_MS : nextPoll(freshness(), pollDraw)));
   }
 
-  const wantsStream = (): boolean =>
-    enabled && forcedMs === null && online && (visible || host.now() - hiddenAt < HIDDEN_STREAM_MS);
+  const wantsLine = (): boolean =>
+    lines.length > 0 &&
+    (led ||
+      (enabled &&
+        forcedMs === null &&
+        online &&
+        (visible || line?.kind === 'socket' || host.now() - hiddenAt < HIDDEN_STREAM_MS)));
+
+  const silenceMs = (): number => (led ? LED_SILENCE_MS : heartbeatMs * SILENT_BEATS);
 
   function step(): void {
     if (!running) return;
     const now = host.now();
     if (now - lastStepAt > WAKE_GAP_MS) {
-      dropStream(); // sockets rarely survive a sleep, and do not say so
+      if (!led) dropLine(); // sockets rarely survive a sleep, and do not say so
       connectAt = 0;
       urgent = true;
     }
     lastStepAt = now;
-    if (stream !== null && now - stream.heardAt > heartbeatMs * SILENT_BEATS) {
-      lostStream();
+    if (line !== null && now - line.heardAt > silenceMs()) {
+      lostLine();
       return;
     }
-    if (stream !== null && !wantsStream()) {
-      dropStream();
+    if (line !== null && now > line.upgradeAt) {
+      dropLine();
+      lineFailures = 0;
+      connectAt = now;
+    }
+    if (line !== null && !wantsLine()) {
+      dropLine();
       changed();
     }
-    if (behindSince !== null && now - behindSince > BEHIND_GRACE_MS && stream?.open) kicked = true;
+    if (behindSince !== null && now - behindSince > BEHIND_GRACE_MS && line?.open) kicked = true;
     if ((kicked || urgent) && poll?.waits) poll.abort.abort();
     if (poll?.abort.signal.aborted) poll = null;
     if (poll === null && now >= pollDueAt()) void look();
-    if (stream === null && at?.epoch && wantsStream() && now >= Math.max(connectAt, holdUntil))
-      void connect(at);
+    if (line === null && at?.epoch && wantsLine() && now >= Math.max(connectAt, holdUntil))
+      connect(at);
 
     if (timer !== null) host.clearTimer(timer);
     const dues = [now + STEP_MAX_MS];
-    if (poll === null) dues.push(pollDueAt());
-    if (stream === null && at?.epoch && wantsStream()) dues.push(connectAt);
+    if (poll === null && Number.isFinite(pollDueAt())) dues.push(pollDueAt());
+    if (line === null && at?.epoch && wantsLine()) dues.push(connectAt);
     if (behindSince !== null) dues.push(behindSince + BEHIND_GRACE_MS + 1);
     timer = host.setTimer(
       () => {
@@ -370,12 +419,12 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
 
   function mode(): Mode {
     const now = host.now();
-    if (!online || pollFailures >= 2 || (pollFailures > 0 && !stream?.open)) return 'offline';
+    if (!online || pollFailures >= 2 || (pollFailures > 0 && !line?.open)) return 'offline';
     if (at === null || lastProofAt === null) return 'catching-up';
     if (behindSince !== null && now - behindSince > BEHIND_GRACE_MS) return 'catching-up';
-    if (stream?.open) return 'live';
+    if (line?.open) return 'live';
     if (!enabled) return 'paused';
-    return streamFailures > 1 || forcedMs !== null || !visible ? 'polling' : 'catching-up';
+    return lineFailures > lines.length || forcedMs !== null || !visible ? 'polling' : 'catching-up';
   }
 
   function kick(): void {
@@ -397,7 +446,7 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
       if (timer !== null) host.clearTimer(timer);
       poll?.abort.abort();
       poll = null;
-      dropStream();
+      dropLine();
     },
     kick,
     recover() {
@@ -418,7 +467,18 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
       if (next === online) return;
       online = next;
       if (online) kick();
-      else dropStream();
+      else dropLine();
+      changed();
+    },
+    use(next, isLed) {
+      if (lines === next && led === isLed) return;
+      lines = next;
+      led = isLed;
+      dropLine();
+      lineFailures = 0;
+      connectAt = 0;
+      kicked = kicked || !isLed; // what fell between the old leader's last word and our first
+      step();
       changed();
     },
     configure(config) {
@@ -431,13 +491,15 @@ export function createFeed(api: Api, project: string, handlers: FeedHandlers, ho
     },
     snapshot: () => ({
       mode: mode(),
-      transport: stream?.open ? 'stream' : 'poll',
+      transport: line?.open ? line.kind : 'poll',
       cursor: at,
       head,
       lastEventAt,
       lastProofAt,
       pollFailures,
-      streamFailures,
+      lineFailures,
+      nextPollAt: running && poll === null && Number.isFinite(pollDueAt()) ? Math.round(pollDueAt()) : null,
+      nextConnectAt: running && line === null && wantsLine() ? Math.round(Math.max(connectAt, holdUntil)) : null,
     }),
   };
 }

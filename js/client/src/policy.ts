@@ -1,7 +1,10 @@
 /** When to look next (F5): a pure function of what we know about our own freshness, and nothing else. */
 
 export interface FreshnessState {
-  readonly streamOpen: boolean;
+  /** Something pushes to us: socket, stream, or the tab that leads. */
+  readonly lineOpen: boolean;
+  /** Another tab of this browser looks for us, and has said so lately (F7). */
+  readonly led: boolean;
   /** Since the last proof: an event, a beat that names the head, or an answered poll. */
   readonly proofAgeMs: number;
   /** The server's own rhythm: a beat is due this often. */
@@ -29,17 +32,18 @@ export const LONG_WAIT_S = 8;
 
 /** Seconds the server may hold the next poll. Only where nothing pushes and somebody looks. */
 export const waitFor = (s: FreshnessState): number =>
-  !s.streamOpen && s.visible && s.forcedMs === null && s.failures === 0 && s.longWaitWorks ? LONG_WAIT_S : 0;
+  !s.lineOpen && s.visible && s.forcedMs === null && s.failures === 0 && s.longWaitWorks ? LONG_WAIT_S : 0;
 
 /** Milliseconds between the end of one poll and the next. `random` is uniform in [0, 1). */
 export function nextPoll(s: FreshnessState, random: number): number {
+  if (s.led) return Number.POSITIVE_INFINITY;
   if (s.forcedMs !== null) return Math.max(500, s.forcedMs);
   const jitter = (random * 2 - 1) * 1000;
   if (s.failures > 0) {
     const bound = Math.min(s.visible ? VISIBLE_MAX_MS : HIDDEN_MAX_MS, 1000 * 2 ** Math.min(s.failures, 8));
     return Math.round(300 + random * (bound - 300));
   }
-  if (s.streamOpen) {
+  if (s.lineOpen) {
     return s.proofAgeMs <= FRESH_BEATS * s.beatMs ? SAFETY_NET_MS : Math.round(10_000 + random * 5_000);
   }
   if (!s.visible) return Math.round((s.jobsActive ? 16_000 : 29_000) + jitter);

@@ -3,7 +3,7 @@ import { fullJitter } from '../src/backoff';
 import { type FreshnessState, nextPoll, waitFor } from '../src/policy';
 
 const calm: FreshnessState = {
-  streamOpen: true,
+  lineOpen: true,
   proofAgeMs: 100,
   beatMs: 15_000,
   visible: true,
@@ -32,28 +32,28 @@ describe('the polling policy (F5)', () => {
     within(range({ proofAgeMs: Number.POSITIVE_INFINITY }), 10_000, 15_000);
   });
   it('looks every 5-10 s in a visible tab without a stream', () => {
-    within(range({ streamOpen: false }), 4_000, 11_000);
-    within(range({ streamOpen: false, jobsActive: true }), 4_000, 6_000);
+    within(range({ lineOpen: false }), 4_000, 11_000);
+    within(range({ lineOpen: false, jobsActive: true }), 4_000, 6_000);
   });
   it('looks every 15-30 s in a hidden tab, never not at all', () => {
-    within(range({ streamOpen: false, visible: false }), 14_000, 31_000);
-    within(range({ streamOpen: false, visible: false, jobsActive: true }), 14_000, 31_000);
+    within(range({ lineOpen: false, visible: false }), 14_000, 31_000);
+    within(range({ lineOpen: false, visible: false, jobsActive: true }), 14_000, 31_000);
   });
   it('obeys the operator', () => {
     expect(nextPoll({ ...calm, forcedMs: 3_000 }, 0.3)).toBe(3_000);
-    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true, forcedMs: 3_000 })).toBe(0);
+    expect(waitFor({ ...calm, lineOpen: false, longWaitWorks: true, forcedMs: 3_000 })).toBe(0);
   });
   it('slows down while nobody answers, but stays under 15 s while visible and never gives up', () => {
     for (const failures of [1, 2, 5, 50, 5_000]) {
-      within(range({ streamOpen: false, failures }), 300, 15_000);
-      within(range({ streamOpen: false, failures, visible: false }), 300, 31_000);
+      within(range({ lineOpen: false, failures }), 300, 15_000);
+      within(range({ lineOpen: false, failures, visible: false }), 300, 31_000);
     }
   });
   it('lets the server hold a poll only where nothing pushes and somebody looks', () => {
-    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true })).toBeGreaterThan(0);
+    expect(waitFor({ ...calm, lineOpen: false, longWaitWorks: true })).toBeGreaterThan(0);
     expect(waitFor({ ...calm, longWaitWorks: true })).toBe(0);
-    expect(waitFor({ ...calm, streamOpen: false, visible: false, longWaitWorks: true })).toBe(0);
-    expect(waitFor({ ...calm, streamOpen: false, longWaitWorks: true, failures: 1 })).toBe(0);
+    expect(waitFor({ ...calm, lineOpen: false, visible: false, longWaitWorks: true })).toBe(0);
+    expect(waitFor({ ...calm, lineOpen: false, longWaitWorks: true, failures: 1 })).toBe(0);
   });
 });
 

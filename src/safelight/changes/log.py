@@ -98,13 +98,15 @@ select h.epoch, h.head, c.seq, c.at, c.tbl, c.op, c.id, c.row, c.old, c.origin
 """
 
 
-async def read(conn: Conn, project_id: UUID, after: int, limit: int, epoch: UUID | None = None) -> Page:
-    """Entries with seq > `after`, at most `limit` (and about 2 MB), beginning at exactly `after + 1`.
+async def read(
+    conn: Conn, project_id: UUID, after: int, limit: int, epoch: UUID | None = None, *, bytes_max: int = PAGE_BYTES_MAX
+) -> Page:
+    """Entries with seq > `after`, at most `limit` (and about `bytes_max`), beginning at exactly `after + 1`.
 
     Raises NoLog for an unknown project; MustRefetch where `epoch` is given and another, `after` lies beyond the
     head, or entries after it are no longer kept: never a partial answer.
     """
-    rows = await conn.fetch(_READ, project_id, after, max(1, min(limit, READ_LIMIT_MAX)), PAGE_BYTES_MAX)
+    rows = await conn.fetch(_READ, project_id, after, max(1, min(limit, READ_LIMIT_MAX)), bytes_max)
     if not rows:
         raise NoLog(str(project_id))
     now = Head(rows[0]["epoch"], rows[0]["head"])

@@ -109,7 +109,7 @@ class Database:
             reset=_reset,
             command_timeout=COMMAND_TIMEOUT_S,
             max_inactive_connection_lifetime=60.0,
-            server_settings={"application_name": "safelight", "timezone": "UTC", "jit": "off"},
+            server_settings={"application_name": "safelight", "timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan"},
         )
         return cls(cast(Pool, pool), dsn)
 

@@ -81,6 +81,8 @@ class Looking:
 
     def _next_look(self, job: Row, provider: Provider, now: datetime) -> datetime:
         able = provider.capabilities
+        if not able.inspect:
+            return job["deadline_at"]
         model = self._parts.models.get(job["model"])
         prior_s = model.eta_s if model is not None else able.first_look_s
         return next_look(

@@ -193,14 +193,17 @@ class Sending:
 
     async def _accepted(self, job: Row, provider: Provider, accepted: Accepted) -> LetGo | None:
         parts, now = self._parts, self._parts.now()
-        look_at = next_look(
-            accepted_at=now,
-            now=now,
-            looks=0,
-            expected_duration_s=self._expected_s(job, provider),
-            has_webhook=provider.capabilities.webhooks and parts.is_reachable,
-            result_lifetime_s=provider.capabilities.result_lifetime_s,
-        )
+        look_at = job["deadline_at"]
+        if provider.capabilities.inspect:
+            first_look_at = next_look(
+                accepted_at=now,
+                now=now,
+                looks=0,
+                expected_duration_s=self._expected_s(job, provider),
+                has_webhook=provider.capabilities.webhooks and parts.is_reachable,
+                result_lifetime_s=provider.capabilities.result_lifetime_s,
+            )
+            look_at = min(look_at, first_look_at)
 
         async def note(tx: Transaction) -> bool:
             moved, let_go = await attempts.take_answer(
@@ -208,7 +211,7 @@ class Sending:
                 job["id"],
                 job["attempt"],
                 accepted.ref,
-                look_at=min(look_at, job["deadline_at"]),
+                look_at=look_at,
                 may_let_go=accepted.observation is None,
             )
             if moved:

@@ -235,6 +235,8 @@ class Capabilities:
     """`submit` itself makes the result on this machine, is free of outside cost and may be run again (local)."""
     lookup: bool = False
     """A lost submit can be found again by `find`."""
+    inspect: bool = True
+    """It can be asked how a task is. Where not, a look is worth nothing before its webhook or the deadline."""
     result_lifetime_s: float = 3600.0
     """Shortest time a finished result stays readable: the reconciler looks well inside it."""
     concurrency: int = 20

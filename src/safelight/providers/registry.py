@@ -7,7 +7,7 @@ provider makes it. No code asks for a model by name. A misspelt key in a file is
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -210,7 +210,7 @@ def _read(name: str, text: bytes) -> _ModelFile:
         raise RegistryError(f"{name}: {error}") from error
     seen: set[str] = set()
     for model in file.model:
-        faults = list(_faults(model))
+        faults = list(faults_of(model))
         if model.id in seen:
             faults.append("the id is used twice")
         if faults:
@@ -219,7 +219,7 @@ def _read(name: str, text: bytes) -> _ModelFile:
     return file
 
 
-def _faults(model: Model) -> Iterable[str]:
+def faults_of(model: Model) -> Iterable[str]:
     names = [field.name for field in model.fields]
     if not model.id or len(model.id) > 200 or any(sign.isspace() for sign in model.id):
         yield "the id must be 1 to 200 signs without spaces"

@@ -40,7 +40,7 @@ from safelight.providers.base import (
 from safelight.providers.failures import CODES, failure
 
 CAPABILITIES: Final = Capabilities(
-    cancel=False, webhooks=True, result_lifetime_s=FOREVER_S, concurrency=10_000, first_look_s=600.0
+    cancel=False, webhooks=True, inspect=False, result_lifetime_s=FOREVER_S, concurrency=10_000
 )
 TOLERANCE_S: Final = 300
 """The specification's five minutes, each way."""

@@ -27,6 +27,7 @@ from safelight.changes.log import Head, MustRefetch, NoLog
 from safelight.changes.present import Presenters
 from safelight.db.pool import Database
 from safelight.realtime.tail import (
+    TAKE_BYTES_MAX,
     Beat,
     Changes,
     Channel,
@@ -249,8 +250,20 @@ class Feed:
             return channel.ring.take(after, limit)
         self.stats.catch_ups += 1
         async with self._catch_ups, self._db.connection() as conn:
-            page = await change_log.read(conn, channel.project, after, limit, epoch)
-        return [self._entry(change) for change in page.changes]
+            page = await change_log.read(conn, channel.project, after, limit, epoch, bytes_max=TAKE_BYTES_MAX)
+        return self._pieces(page.changes)
+
+    def _pieces(self, changes: list[change_log.Change]) -> list[Entry]:
+        """What a reader holds while it is slow is bounded in bytes, also where the log gave more (S7)."""
+        taken: list[Entry] = []
+        size = 0
+        for change in changes:
+            entry = self._entry(change)
+            size += len(entry.data)
+            if taken and size > TAKE_BYTES_MAX:
+                break
+            taken.append(entry)
+        return taken
 
     async def _check(self, channel: Channel, epoch: UUID | None, after: int) -> None:
         if channel.known().head >= after and epoch in (None, channel.epoch):

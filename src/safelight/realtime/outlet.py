@@ -99,6 +99,11 @@ class Outlet:
         """Nothing is taken any more."""
         return self.is_overrun or self._is_finished
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here because the reader is slow; shared messages count for each who waits for them."""
+        return self._bytes
+
     def offer(self, batch: Batch) -> bool:
         """Send or queue them all, or none where the reader is too slow."""
         if self._is_open():

@@ -19,7 +19,7 @@ from safelight.access.gate import Gate
 from safelight.db.pool import Database
 from safelight.observe.metrics import Metrics
 from safelight.realtime.broadcast_api import BroadcastApi
-from safelight.realtime.bus_pg import PgBus
+from safelight.realtime.bus_base import Bus
 from safelight.realtime.connection import Connection
 from safelight.realtime.door import Door
 from safelight.realtime.feed import Feed
@@ -59,7 +59,7 @@ class Realtime:
         db: Database,
         gate: Gate,
         feed: Feed,
-        bus: PgBus,
+        bus: Bus,
         node: str,
         metrics: Metrics,
         clock: Callable[[], datetime],

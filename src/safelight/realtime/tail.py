@@ -16,6 +16,7 @@ from uuid import UUID
 from safelight.changes.log import Change, Head, NoLog
 
 __all__ = [
+    "TAKE_BYTES_MAX",
     "Beat",
     "Changes",
     "Channel",

@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """Any PostgreSQL 15+; absent: the embedded one."""
     database_connections: int = 12
+    nats_url: str | None = None
+    """`nats://[user:password@]host:4222[,…]`, `tls://…`: hints between processes go over NATS; absent: NOTIFY."""
     storage_url: str | None = None
     """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`; absent: `data`/media."""
     public_url: str | None = None

@@ -61,6 +61,8 @@ from safelight.providers.fal import FalSettings
 from safelight.providers.kie import KieSettings
 from safelight.providers.registry import Registry
 from safelight.providers.signed import SignedSettings
+from safelight.realtime.bus_base import Bus
+from safelight.realtime.bus_nats import NatsBus
 from safelight.realtime.bus_pg import PgBus
 from safelight.realtime.feed import Feed
 from safelight.realtime.flags import from_environment
@@ -133,7 +135,7 @@ async def _wire(
     is_worker, is_api = "worker" in settings.roles, "api" in settings.roles
     worker_name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     metrics = Metrics()
-    bus = PgBus(db.dsn)
+    bus = await _bus(db, settings)
     signer = MediaSigner(await _secret(db, "media", settings))
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
     fetcher = Fetcher(frozenset(settings.allow_hosts))
@@ -301,6 +303,13 @@ async def _secret(db: Database, name: str, settings: Settings) -> bytes:
     return await installation_secret(db, name)
 
 
+async def _bus(db: Database, settings: Settings) -> Bus:
+    """NATS where there is one. Its subjects begin with what only this installation's processes can work out."""
+    if settings.nats_url is None:
+        return PgBus(db.dsn)
+    return NatsBus(settings.nats_url, (await installation_secret(db, "bus")).hex()[:16])
+
+
 async def _tokens(settings: Settings, db: Database, stack: contextlib.AsyncExitStack) -> Tokens:
     """What tells people apart: the operator's issuer, else a secret that this installation drew for itself."""
     keys = None
@@ -342,11 +351,11 @@ def _presenters(media_path: Callable[[str], str]) -> Presenters:
     )
 
 
-def _relay(bus: PgBus, me: str) -> Callable[[UUID, bytes], None]:
+def _relay(bus: Bus, me: str) -> Callable[[UUID, bytes], None]:
     return lambda project, payload: bus.publish("progress", f"{me} {project} {payload.decode()}")
 
 
-def _hear(bus: PgBus, feed: Feed, me: str) -> None:
+def _hear(bus: Bus, feed: Feed, me: str) -> None:
     def progress(message: str) -> None:
         sender, _, rest = message.partition(" ")
         project, _, payload = rest.partition(" ")

@@ -17,7 +17,6 @@ from safelight.changes.present import Presenters
 from safelight.db.pool import Database, Transaction
 from safelight.realtime import feed as feed_module
 from safelight.realtime import tail
-from safelight.realtime.bus_pg import PgBus
 from safelight.realtime.feed import Beat, Changes, Feed, Gap, Progress
 
 PATIENCE_S = 30
@@ -301,128 +300,6 @@ async def test_a_database_that_went_away_and_came_back_delays_followers_but_lose
         await admin.close()
     await reader.until_seq(reader.events[0].head + 1)
     await reader.close()
-
-
-# -- between processes
-
-
-@pytest.fixture
-async def buses(dsn: str) -> AsyncIterator[tuple[PgBus, PgBus]]:
-    both = PgBus(dsn), PgBus(dsn)
-    for bus in both:
-        await bus.start()
-    await until(lambda: all(bus.is_connected for bus in both))
-    try:
-        yield both
-    finally:
-        for bus in both:
-            await bus.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def test_a_commit_of_another_process_is_heard_through_the_bus(db, dsn, project, buses, monkeypatch):
-    monkeypatch.setattr(feed_module, "SWEEP_S", 3600)  # so that only the bus can tell
-    here, there = buses
-    feed = Feed(db, Presenters())
-    here.on_hint(feed.hint)
-    await feed.start()
-    other = await Database.connect(dsn)
-    other.on_touch(there.hint)
-    try:
-        reader = Reader(feed, project)
-        await reader.until(lambda: len(reader.events) > 0)
-        await until(lambda: feed.stats.sweeps == 1)  # the first is over, the next is an hour away
-        for _ in range(3):
-            await reader.until_seq(await write(other, project, 2))
-        await reader.close()
-    finally:
-        await feed.stop()
-        await other.close()
-
-
-async def test_a_bus_that_was_cut_comes_back_and_says_that_anything_may_have_changed(dsn, buses):
-    here, there = buses
-    heard: list[Any] = []
-    topics: list[str] = []
-    here.on_hint(heard.append)
-    here.on("work", topics.append)
-    admin = await asyncpg.connect(dsn)
-    try:
-        await admin.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'safelight-bus'"
-            " and datname = current_database()"
-        )
-    finally:
-        await admin.close()
-    await until(lambda: None in heard and topics == [""])
-    await until(lambda: there.is_connected)
-    project = uuid.uuid4()
-    there.hint(frozenset({project}))
-    await until(lambda: frozenset({project}) in heard)
-
-
-async def test_topics_reach_every_process_once_and_equal_messages_are_gathered(buses):
-    here, there = buses
-    local: list[str] = []
-    remote: list[str] = []
-    here.on("work", local.append)
-    there.on("work", remote.append)
-    there.on("other", lambda payload: pytest.fail("not for this topic"))
-    for _ in range(50):
-        here.publish("work", "submit fal")
-    here.publish("work", "last")
-    await until(lambda: remote[-1:] == ["last"])
-    assert remote == ["submit fal", "last"]
-    assert local.count("last") == 1
-
-
-async def test_more_projects_than_a_notification_holds_become_all(buses):
-    here, there = buses
-    heard: list[Any] = []
-    there.on_hint(heard.append)
-    few = frozenset(uuid.uuid4() for _ in range(200))
-    here.hint(few)
-    await until(lambda: heard == [few])
-    here.hint(frozenset(uuid.uuid4() for _ in range(5000)))
-    await until(lambda: heard == [few, None])
-
-
-async def test_nonsense_on_the_channel_and_a_failing_listener_hurt_nobody(dsn, buses):
-    here, _ = buses
-    heard: list[Any] = []
-
-    def fail(_: Any) -> None:
-        raise RuntimeError("a listener's bug")
-
-    here.on_hint(fail)
-    here.on_hint(heard.append)
-    project = uuid.uuid4()
-    conn = await asyncpg.connect(dsn)
-    try:
-        for payload in ("", "x,y", str(project)):
-            await conn.execute("select pg_notify('safelight_hint', $1)", payload)
-    finally:
-        await conn.close()
-    await until(lambda: heard == [frozenset({project})])
-    assert here.stats.dropped == 2
-
-
-async def test_too_much_for_the_bus_is_dropped_and_counted(buses):
-    here, _ = buses
-    here.publish("work", "x" * 8000)
-    assert here.stats.dropped == 1
-
-
-async def test_an_idle_bus_is_silent(buses):
-    here, there = buses
-    before = here.stats.sent, there.stats.sent, here.stats.received
-    await asyncio.sleep(0.2)
-    assert (here.stats.sent, there.stats.sent, here.stats.received) == before
 
 
 async def test_the_log_module_agrees_with_the_feed_about_the_head(db, feed, project):
