@@ -12,7 +12,10 @@ Below `base_url`:
     /kie/api/v1/…                 https://api.kie.ai         jobs/createTask, jobs/recordInfo, veo/generate,
                                                              veo/record-info, chat/credit, common/download-url
     /kie/files/…, /kie/signed/…   result files, and those that download-url signed
-    /{fal|kie}/_emulator/…        faults (GET, PUT, DELETE), requests (GET, DELETE), deliveries (GET, DELETE)
+    /replicate/v1/…               https://api.replicate.com  predictions, models/…, deployments/…, files,
+                                                             webhooks/default/secret
+    /replicate/files/…, /stream/… result files, and `urls.stream`
+    /{provider}/_emulator/…        faults (GET, PUT, DELETE), requests (GET, DELETE), deliveries (GET, DELETE)
     /_emulator/…                  the same for all providers at once
     /                             who this is
 
@@ -40,6 +43,7 @@ from safelight.emulators.fal_rest import FalRest
 from safelight.emulators.fal_run import FalRun
 from safelight.emulators.kie import Kie
 from safelight.emulators.media import Studio
+from safelight.emulators.replicate import Replicate
 from safelight.emulators.settings import EmulatorSettings
 from safelight.emulators.uploads import UploadStore
 from safelight.emulators.wire import json_answer
@@ -56,11 +60,14 @@ class Emulators:
         self._uploads = UploadStore()
         self.fal = Fal(Engine("fal", settings, self._studio, clock))
         self.kie = Kie(Engine("kie", settings, self._studio, clock))
+        self.replicate = Replicate(Engine("replicate", settings, self._studio, clock), self._uploads)
         self.fal_hosts = FalHosts(self.fal, FalRun(self.fal), FalRest(self.fal, self._uploads))
 
     async def close(self) -> None:
         await self.fal.engine.close()
         await self.kie.engine.close()
+        await self.replicate.close()
+        await self.replicate.engine.close()
         self._studio.close()
         self._uploads.close()
 
@@ -74,12 +81,13 @@ class Emulators:
             finally:
                 await self.close()
 
-        fal, kie = self.fal.engine, self.kie.engine
+        fal, kie, replicate = self.fal.engine, self.kie.engine, self.replicate.engine
         return Starlette(
             routes=[
                 Mount("/fal", routes=[*Admin([fal]).routes(), *self.fal_hosts.mounts()]),
                 Mount("/kie", routes=[*Admin([kie]).routes(), *self.kie.routes()]),
-                *Admin([fal, kie]).routes(),
+                Mount("/replicate", routes=[*Admin([replicate]).routes(), *self.replicate.routes()]),
+                *Admin([fal, kie, replicate]).routes(),
                 Route("/", _home, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _no_route},
@@ -101,7 +109,9 @@ def create_fal_host_app(kind: HostKind, emulators: Emulators) -> ASGIApp:
 
 
 async def _home(_: Request) -> Response:
-    return json_answer({"service": "safelight emulators", "providers": {"fal": "/fal", "kie": "/kie"}})
+    return json_answer(
+        {"service": "safelight emulators", "providers": {"fal": "/fal", "kie": "/kie", "replicate": "/replicate"}}
+    )
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -55,6 +55,10 @@ class Address:
     def kie_url(self) -> str:
         return f"{self.base_url}/kie"
 
+    @property
+    def replicate_url(self) -> str:
+        return f"{self.base_url}/replicate"
+
 
 @asynccontextmanager
 async def serving(
@@ -169,6 +173,7 @@ def running(
 
 def _announce(address: Address) -> None:
     lines = [f"Emulators at {address.base_url}", f"  fal  {address.fal_url}", f"  kie  {address.kie_url}"]
+    lines += [f"  replicate  {address.replicate_url}"]
     if address.fal_hosts_port is not None:
         lines.append(f"  fal hosts over TLS at port {address.fal_hosts_port}")
     sys.stdout.write("\n".join(lines) + "\n")

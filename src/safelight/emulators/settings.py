@@ -36,6 +36,10 @@ class EmulatorSettings:
     kie_credits: int = 1_000_000
     kie_rate_per_10s: int | None = None
     """KIE's documented limit is 20 new tasks in 10 s; off unless set, so that load tests measure us."""
+    replicate_tokens: frozenset[str] | None = None
+    openai_keys: frozenset[str] | None = None
+    openai_rate_per_min: int | None = None
+    """Images a minute; off unless set."""
     fal_run_concurrency: int = 40
     """Direct runs at once (queue requests wait instead)."""
 
@@ -53,6 +57,9 @@ class EmulatorSettings:
     """fal keeps a result JSON of 10 kB or more for about six minutes only."""
     kie_url_lifetime_s: float = 24 * 3600.0
     kie_signed_url_lifetime_s: float = 20 * 60.0
+
+    replicate_lifetime_s: float = 3600.0
+    """Everything of a prediction is removed after an hour, its files too."""
 
     webhook_retry_scale: float = 0.01
     """fal retries after 120 s and then ever later; 0.01 makes that 1.2 s."""

@@ -83,7 +83,7 @@ class Order:
 
     @property
     def attempt(self) -> str | None:
-        return attempt_of(self.webhook_url)
+        return attempt_of(self.webhook_url) or self.extra.get("attempt")
 
 
 @dataclass(slots=True)

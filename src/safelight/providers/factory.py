@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from safelight.providers import fal, kie, signed
+from safelight.providers import fal, kie, replicate, signed
 from safelight.providers.base import (
     Accepted,
     AccountProblem,
@@ -24,8 +24,10 @@ from safelight.providers.base import (
 )
 from safelight.providers.failures import failure
 from safelight.providers.fal import FalProvider, FalSettings
+from safelight.providers.http_template import HttpTemplateProvider, Template, capabilities_of
 from safelight.providers.kie import KieProvider, KieSettings
 from safelight.providers.local import WORKERS, LocalProvider
+from safelight.providers.replicate import ReplicateProvider, ReplicateSettings
 from safelight.providers.signed import SignedProvider, SignedSettings
 
 WORKERS_MAX: Final = 16
@@ -47,7 +49,10 @@ class ProviderSettings:
 
     fal: FalSettings | None = None
     kie: KieSettings | None = None
+    replicate: ReplicateSettings | None = None
     signed: SignedSettings | None = None
+    templates: Sequence[Template] = ()
+    """Providers described in files."""
     local_workers: int = WORKERS
     """Threads that draw; 0 = the local provider is off."""
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
@@ -67,12 +72,28 @@ def build_providers(settings: ProviderSettings) -> dict[str, Provider]:
             (lambda limits, own=settings.kie: KieProvider(own, limits)) if settings.kie and settings.kie.key else None,
             "Set KIE_API_KEY to a key from kie.ai.",
         ),
+        "replicate": (
+            replicate.CAPABILITIES,
+            (lambda limits, own=settings.replicate: ReplicateProvider(own, limits))
+            if settings.replicate and settings.replicate.token
+            else None,
+            "Set REPLICATE_API_TOKEN to a token from replicate.com.",
+        ),
         "signed": (
             signed.CAPABILITIES,
             (lambda limits, own=settings.signed: SignedProvider(own, limits)) if settings.signed else None,
             "Set a signed worker's webhook secret.",
         ),
     }
+    for template in settings.templates:
+        if template.name in named or template.name == "local":
+            raise ValueError(f"{template.source}: there already is a provider {template.name!r}; choose another name")
+        ready = None if template.disabled else template
+        named[template.name] = (
+            capabilities_of(template),
+            (lambda limits, own=ready: HttpTemplateProvider(own, limits)) if ready is not None else None,
+            template.disabled or "",
+        )
     if not 0 <= settings.local_workers <= WORKERS_MAX:
         raise ValueError(f"local_workers must be 0 to {WORKERS_MAX}")
     unknown = set(settings.limits) - {*named, "local"}
