@@ -14,7 +14,7 @@ import asyncpg
 
 from safelight.realtime.bus_base import CONNECT_TIMEOUT_S, PAYLOAD_BYTES_MAX, SEND_TIMEOUT_S, GatheringBus, Said
 
-__all__ = ["HINT_CHANNEL", "PgBus"]
+__all__ = ["HINT_CHANNEL", "TOPIC_CHANNEL", "PgBus"]
 
 HINT_CHANNEL: Final = "safelight_hint"
 """Also what the trigger's own NOTIFY uses, where an installation has switched it on."""
