@@ -55,8 +55,12 @@ def create_app(
     studio: Path,
     cors_origins: Sequence[str] = (),
     extra: Sequence[BaseRoute] = (),
+    follows_only: bool = False,
 ) -> ASGIApp:
-    """The whole HTTP side. `media` serves stored files; `extra` are routes of other rooms (realtime)."""
+    """The whole HTTP side. `media` serves stored files; `extra` are routes of other rooms (realtime).
+
+    `follows_only`: nothing but following changes and operation, for a process that is there for realtime alone (O2).
+    """
     app = FastAPI(
         title="Safelight",
         version=__version__,
@@ -68,15 +72,18 @@ def create_app(
     )
     app.state.context = context
     problem.install(app)
-    for router in (
+    resources = (
         jobs.router, library.router, shots.router, canvas.router, templates.router, uploads.router, credits.router,
-        changes.router, session.router, ops.router,
-    ):  # fmt: skip
+        session.router,
+    )  # fmt: skip
+    for router in (*(resources if not follows_only else ()), changes.router, ops.router):
         app.include_router(router)
-    # The hottest doors first: routes are tried in order.
-    app.router.routes[:0] = [hooks.hook_route(), media]
+    if not follows_only:
+        # The hottest doors first: routes are tried in order.
+        app.router.routes[:0] = [hooks.hook_route(), media]
     app.router.routes.extend(extra)
-    _serve_studio(app, studio)
+    if not follows_only:
+        _serve_studio(app, studio)
     _describe(app)
     whole: ASGIApp = _Headers(_BodyLimit(app))
     if cors_origins:

@@ -18,6 +18,7 @@ from safelight.api.problem import documented
 from safelight.db.pool import Transaction
 from safelight.library.page import ById, decode, encode, instant
 from safelight.providers.registry import public_model
+from safelight.realtime import flags
 
 log: Final = structlog.get_logger("api")
 
@@ -218,6 +219,7 @@ async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
                 value,
             )
         await audit.record(tx, who.actor, "flags.set", None, given)
+        await flags.hint(tx.conn)
 
     await ctx.db.run(work)
     return answer(await _flags(ctx))

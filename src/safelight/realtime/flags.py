@@ -12,15 +12,18 @@ import structlog
 
 from safelight.access import audit
 from safelight.db.pool import Conn, Database, Transaction
+from safelight.realtime.bus_pg import TOPIC_CHANNEL
 from safelight.realtime.room import AWAY
 
 __all__ = [
     "FLAGS",
+    "HINT",
     "BadFlag",
     "FlagBoard",
     "Flags",
     "checked",
     "from_environment",
+    "hint",
     "parsed",
     "read_flags",
     "store_flag",
@@ -29,7 +32,9 @@ __all__ = [
 log = structlog.get_logger("realtime")
 
 LOOK_S: Final = 2.0
-"""In force within 10 s everywhere, also where one look fails."""
+"""In force within 10 s everywhere, also where nobody heard the hint and one look fails."""
+HINT: Final = "flags"
+"""The bus's topic for "look sooner"."""
 POLLING_MS: Final = (500, 600_000)
 
 
@@ -119,8 +124,14 @@ async def store_flag(db: Database, name: str, value: Any, actor: str) -> None:
                 value,
             )
         await audit.record(tx, actor, "flags.set", None, {name: value})
+        await hint(tx.conn)
 
     await db.run(work)
+
+
+async def hint(conn: Conn) -> None:
+    """Tell every server, with the commit, to look now. By NOTIFY, because whoever sets a flag may be no server."""
+    await conn.execute("select pg_notify($1, $2)", TOPIC_CHANNEL, f"{HINT} ")
 
 
 class FlagBoard:

@@ -23,7 +23,7 @@ from safelight.realtime.bus_base import Bus
 from safelight.realtime.connection import Connection
 from safelight.realtime.door import Door
 from safelight.realtime.feed import Feed
-from safelight.realtime.flags import FlagBoard, Flags
+from safelight.realtime.flags import HINT, FlagBoard, Flags
 from safelight.realtime.hub import Hub
 from safelight.realtime.phoenix import Vsn
 from safelight.realtime.presence_relay import PresenceRelay
@@ -74,7 +74,7 @@ class Realtime:
         self.hub.relay = self._relay.tell
         self._presence = self.hub.presence = PresenceRelay(bus, node, self.hub)
         self.flags = FlagBoard(db, environ, self._flags_changed)
-        bus.on("flags", lambda _: self.flags.look())
+        bus.on(HINT, lambda _: self.flags.look())
         self._connections: set[Connection] = set()
         self._refusing = 0
         self._is_draining = False
@@ -230,6 +230,12 @@ class Realtime:
         for name, (help, read) in counters.items():
             metrics.read_at_scrape("counter", name, help, read)
         metrics.read_at_scrape("gauge", "realtime_channels", "Joined channels", lambda: hub.channels)
+        metrics.read_at_scrape(
+            "gauge",
+            "realtime_queued_bytes",
+            "Bytes that wait for slow sockets, each counted once a socket (S7)",
+            lambda: sum(each.outlet.queued_bytes for each in self._connections),
+        )
         metrics.read_at_scrape("gauge", "realtime_rooms", "Projects followed by sockets", lambda: hub.rooms)
         metrics.read_at_scrape(
             "counter",

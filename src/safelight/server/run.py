@@ -30,12 +30,15 @@ DRAIN_S: Final = 3
 STUCK_MS: Final = 60_000
 """Sent and never acknowledged for this long: the other side is gone."""
 
+LISTENING: Final = frozenset({"api", "realtime"})
+"""Roles that clients connect to."""
+
 Ready = Callable[[System], Coroutine[Any, Any, None]]
 
 
 def serve(settings: Settings, on_ready: Ready | None = None) -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError if the port is taken."""
-    listener = listen(settings.host, settings.port) if "api" in settings.roles else None
+    listener = listen(settings.host, settings.port) if LISTENING & set(settings.roles) else None
     with contextlib.closing(listener) if listener is not None else contextlib.nullcontext():
         serve_on(settings, listener, on_ready)
 

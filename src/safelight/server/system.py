@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ from safelight.credits import audit as ledger_audit
 from safelight.credits import ledger
 from safelight.db import embedded, migrate, task_queue
 from safelight.db.pool import Database
+from safelight.jobs import taking
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake
@@ -58,6 +59,7 @@ from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
+from safelight.providers.http_template import Template, load_templates
 from safelight.providers.kie import KieSettings
 from safelight.providers.registry import Registry
 from safelight.providers.signed import SignedSettings
@@ -132,7 +134,7 @@ async def _wire(
     server: embedded.Embedded | None,
     stack: contextlib.AsyncExitStack,
 ) -> System:
-    is_worker, is_api = "worker" in settings.roles, "api" in settings.roles
+    is_api, is_realtime, is_worker = (role in settings.roles for role in ("api", "realtime", "worker"))
     worker_name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     metrics = Metrics()
     bus = await _bus(db, settings)
@@ -141,10 +143,10 @@ async def _wire(
     fetcher = Fetcher(frozenset(settings.allow_hosts))
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
-    models = Registry.load(settings.models)
-    providers: dict[str, Provider] = {
-        name: CountedProvider(each, metrics) for name, each in build_providers(_provider_settings(settings)).items()
-    }
+    templates = load_templates(settings.providers, os.environ)
+    models = Registry.load(settings.models, [model for template in templates for model in template.models])
+    built = build_providers(_provider_settings(settings, templates))
+    providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
     for provider in providers.values():
         stack.push_async_callback(provider.close)
     enabled = frozenset(name for name, each in providers.items() if each.disabled is None)
@@ -235,6 +237,7 @@ async def _wire(
             now=now,
             tasks_waiting=waiting,
             advance=engine.advance,
+            take=taking.group(db),
             allow_emulator=settings.allow_emulator,
         ),
         intake=intake,
@@ -266,7 +269,8 @@ async def _wire(
         media=media_route(store, signer, now),
         studio=STUDIO,
         cors_origins=settings.cors_origins,
-        extra=realtime.routes if "realtime" in settings.roles else (),
+        extra=realtime.routes if is_realtime else (),
+        follows_only=not is_api,
     )
     await bus.start()
     stack.push_async_callback(bus.stop)
@@ -288,9 +292,11 @@ async def _wire(
                 group.create_task(_learn(durations))
             if is_api:
                 group.create_task(intake.run())
+            if is_realtime:
+                group.create_task(realtime.run())
+            if is_api or is_realtime:
                 group.create_task(pushed.run())
                 group.create_task(gate.run())
-                group.create_task(realtime.run())
             if server is not None:
                 group.create_task(server.keep_running())
 
@@ -322,7 +328,7 @@ async def _tokens(settings: Settings, db: Database, stack: contextlib.AsyncExitS
     return Tokens(clock=now, secret=secret, keys=keys, audience=settings.jwt_audience)
 
 
-def _provider_settings(settings: Settings) -> ProviderSettings:
+def _provider_settings(settings: Settings, templates: Sequence[Template]) -> ProviderSettings:
     fal = kie = signed = None
     if settings.fal_key is not None:
         fal = FalSettings(
@@ -337,7 +343,14 @@ def _provider_settings(settings: Settings) -> ProviderSettings:
         name: Limits(concurrency=settings.provider_concurrency.get(name), rate_per_s=settings.provider_rate.get(name))
         for name in {*settings.provider_concurrency, *settings.provider_rate}
     }
-    return ProviderSettings(fal=fal, kie=kie, signed=signed, local_workers=settings.local_workers, limits=limits)
+    return ProviderSettings(
+        fal=fal,
+        kie=kie,
+        signed=signed,
+        templates=templates,
+        local_workers=settings.local_workers,
+        limits=limits,
+    )
 
 
 def _presenters(media_path: Callable[[str], str]) -> Presenters:

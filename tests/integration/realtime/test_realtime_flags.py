@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from realtime_world import World, until
 
+from safelight.access import keys
 from safelight.db.pool import Database
+from safelight.realtime import flags as board
 from safelight.realtime.flags import BadFlag, Flags, from_environment, parsed, read_flags, store_flag
 
 
@@ -93,3 +95,31 @@ async def test_what_sockets_do_is_counted(world: World) -> None:
             )
 
         await until(counted, f"the counts; {[line for line in (await text()).splitlines() if 'realtime' in line]}")
+
+
+async def test_a_flag_is_in_force_on_every_server_as_soon_as_it_is_set(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "LOOK_S", 3600.0)  # nobody looks by himself in the time of this test
+    one: World = await build()
+    two: World = await build(one)
+    await until(lambda: are_listening(one, two), "the bus")
+    admin = await an_admin_key(one)
+    async with two.socket(two.secret_key) as wire, one.http(admin) as http:
+        await wire.join(two.topic)
+        code, _ = await run_cli(one.system.db.dsn, "set", "DEADMODE_FORCE_POLLING_MS", "7000")
+        assert code == 0
+        assert (await wire.event("config"))["payload"]["deadmode_force_polling_ms"] == 7000
+        answer = await http.put("/v1/admin/flags", json={"DEADMODE_FORCE_POLLING_MS": 8000})
+        assert answer.status_code == 200, answer.text
+        assert (await wire.event("config"))["payload"]["deadmode_force_polling_ms"] == 8000
+        assert (await http.get("/v1/client-config")).json()["deadmode_force_polling_ms"] == 8000
+
+
+async def are_listening(*worlds: World) -> bool:
+    return all(world.system.realtime._relay._bus.is_connected for world in worlds)
+
+
+async def an_admin_key(world: World) -> str:
+    made = await world.system.db.run(lambda tx: keys.create_key(tx, project_id=None, kind="secret", name=""))
+    return made.plaintext
