@@ -146,10 +146,13 @@ class Registry:
         self._models = {model.id: model for model in models}
 
     @classmethod
-    def load(cls, operator_file: Path | None = None) -> Registry:
-        """Shipped models, then the operator's. Raises RegistryError."""
+    def load(cls, operator_file: Path | None = None, also: Sequence[Model] = ()) -> Registry:
+        """Shipped models, then those that came with the description of a provider, then the operator's.
+
+        Raises RegistryError.
+        """
         shipped = resources.files("safelight.providers").joinpath("models.toml").read_bytes()
-        models = {model.id: model for model in _read("models.toml", shipped).model}
+        models = {model.id: model for model in (*_read("models.toml", shipped).model, *also)}
         if operator_file is not None:
             try:
                 if operator_file.stat().st_size > MAX_FILE_BYTES:
@@ -220,6 +223,7 @@ def _read(name: str, text: bytes) -> _ModelFile:
 
 
 def faults_of(model: Model) -> Iterable[str]:
+    """What is wrong with a model beyond its form."""
     names = [field.name for field in model.fields]
     if not model.id or len(model.id) > 200 or any(sign.isspace() for sign in model.id):
         yield "the id must be 1 to 200 signs without spaces"

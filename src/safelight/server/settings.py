@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Where providers reach this server with webhooks and fetch start images; absent: they are polled."""
     models: Path | None = None
     """The operator's own model file."""
+    providers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Providers described in TOML: files, folders of them, or the shipped `runway` and `luma` by name."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     jwt_secret: SecretStr | None = None
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: str = "info"
 
-    @field_validator("roles", "cors_origins", "allow_hosts", mode="before")
+    @field_validator("roles", "cors_origins", "allow_hosts", "providers", mode="before")
     @classmethod
     def split(cls, given: object) -> object:
         """`a, b` from the environment is a list."""
