@@ -15,6 +15,8 @@ Below `base_url`:
     /replicate/v1/…               https://api.replicate.com  predictions, models/…, deployments/…, files,
                                                              webhooks/default/secret
     /replicate/files/…, /stream/… result files, and `urls.stream`
+    /runway/v1/…                  https://api.dev.runwayml.com                  text_to_image, …, tasks/{id}
+    /luma/dream-machine/v1/…      https://api.lumalabs.ai/dream-machine/v1      generations[/{id}]
     /{provider}/_emulator/…        faults (GET, PUT, DELETE), requests (GET, DELETE), deliveries (GET, DELETE)
     /_emulator/…                  the same for all providers at once
     /                             who this is
@@ -42,8 +44,10 @@ from safelight.emulators.fal_doors import FalHosts, HostKind, native_host_app
 from safelight.emulators.fal_rest import FalRest
 from safelight.emulators.fal_run import FalRun
 from safelight.emulators.kie import Kie
+from safelight.emulators.luma import Luma
 from safelight.emulators.media import Studio
 from safelight.emulators.replicate import Replicate
+from safelight.emulators.runway import Runway
 from safelight.emulators.settings import EmulatorSettings
 from safelight.emulators.uploads import UploadStore
 from safelight.emulators.wire import json_answer
@@ -61,6 +65,8 @@ class Emulators:
         self.fal = Fal(Engine("fal", settings, self._studio, clock))
         self.kie = Kie(Engine("kie", settings, self._studio, clock))
         self.replicate = Replicate(Engine("replicate", settings, self._studio, clock), self._uploads)
+        self.runway = Runway(Engine("runway", settings, self._studio, clock))
+        self.luma = Luma(Engine("luma", settings, self._studio, clock))
         self.fal_hosts = FalHosts(self.fal, FalRun(self.fal), FalRest(self.fal, self._uploads))
 
     async def close(self) -> None:
@@ -68,6 +74,8 @@ class Emulators:
         await self.kie.engine.close()
         await self.replicate.close()
         await self.replicate.engine.close()
+        await self.runway.engine.close()
+        await self.luma.engine.close()
         self._studio.close()
         self._uploads.close()
 
@@ -82,12 +90,15 @@ class Emulators:
                 await self.close()
 
         fal, kie, replicate = self.fal.engine, self.kie.engine, self.replicate.engine
+        runway, luma = self.runway.engine, self.luma.engine
         return Starlette(
             routes=[
                 Mount("/fal", routes=[*Admin([fal]).routes(), *self.fal_hosts.mounts()]),
                 Mount("/kie", routes=[*Admin([kie]).routes(), *self.kie.routes()]),
                 Mount("/replicate", routes=[*Admin([replicate]).routes(), *self.replicate.routes()]),
-                *Admin([fal, kie, replicate]).routes(),
+                Mount("/runway", routes=[*Admin([runway]).routes(), *self.runway.routes()]),
+                Mount("/luma", routes=[*Admin([luma]).routes(), *self.luma.routes()]),
+                *Admin([fal, kie, replicate, runway, luma]).routes(),
                 Route("/", _home, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _no_route},

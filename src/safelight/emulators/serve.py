@@ -59,6 +59,16 @@ class Address:
     def replicate_url(self) -> str:
         return f"{self.base_url}/replicate"
 
+    @property
+    def runway_url(self) -> str:
+        """What RUNWAYML_BASE_URL is set to."""
+        return f"{self.base_url}/runway/v1"
+
+    @property
+    def luma_url(self) -> str:
+        """What LUMAAI_BASE_URL is set to."""
+        return f"{self.base_url}/luma/dream-machine/v1"
+
 
 @asynccontextmanager
 async def serving(
