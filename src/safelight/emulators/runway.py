@@ -24,7 +24,7 @@ FAILURES = {
     "transient": ("INTERNAL.BAD_OUTPUT.CODE01", "The output was not good enough."),
     "odd": ("INPUT_PREPROCESSING.ODD", "Something we do not name."),
 }
-SIDE_MAX = 768
+SIDE_MAX = 512
 """Real media, but not for minutes on a laptop."""
 
 
@@ -82,11 +82,10 @@ class Runway:
         if operation != "image_to_video" and not prompt:
             raise Unwanted("promptText", "Required", "missing", {}, None)
         model = f"{operation}/{body['model']}"
-        given = {**body, "prompt": prompt}
         return Order(
             id=str(uuid4()),
             model=model,
-            input=abridge(given),
+            input=abridge({"prompt": prompt, **body}),
             webhook_url=None,
             faults=faults,
             public_url=f"{self.engine.settings.base_url or origin_of(request)}/runway",

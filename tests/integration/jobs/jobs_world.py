@@ -49,6 +49,7 @@ from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider, Transient, WebhookForged, WebhookRequest
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
+from safelight.providers.http_template import load_templates
 from safelight.providers.kie import KieSettings
 from safelight.providers.registry import Registry
 
@@ -71,7 +72,8 @@ POLICY = {
 }
 """Small numbers, so that what takes minutes in life takes seconds here."""
 
-REGISTRY = Registry.load(None)
+DESCRIBED = load_templates(["runway", "luma"], {})
+REGISTRY = Registry.load(None, [model for template in DESCRIBED for model in template.models])
 MODELS = {
     "local": ("local/aurora", {"width": 64, "height": 64}),
     "local clip": ("local/drift", {"width": 64, "height": 64, "duration": 0.5}),
@@ -79,6 +81,8 @@ MODELS = {
     "fal clip": ("fal-ai/wan-t2v", {"resolution": "480p", "frames_per_second": 24}),
     "kie": ("google/nano-banana", {}),
     "kie clip": ("veo3_fast", {}),
+    "runway": ("runway/gen4_image", {"promptText": "a red fox"}),
+    "luma": ("luma/photon-1", {}),
 }
 
 
@@ -227,6 +231,15 @@ class World:
             ProviderSettings(
                 fal=FalSettings(key="id:secret", queue_url=f"{fal}/queue", rest_url=f"{fal}/rest"),
                 kie=KieSettings(key="a key", api_url=self.emulators.kie_url, webhook_hmac_key="hmac of ours"),
+                templates=load_templates(
+                    ["runway", "luma"],
+                    {
+                        "RUNWAYML_API_SECRET": "a key",
+                        "RUNWAYML_BASE_URL": self.emulators.runway_url,
+                        "LUMAAI_API_KEY": "a key",
+                        "LUMAAI_BASE_URL": self.emulators.luma_url,
+                    },
+                ),
                 limits=self.limits,
             )
         )
