@@ -22,9 +22,15 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+from hypothesis import settings
 
 from safelight.db import embedded, migrate
 from safelight.db.pool import Database
+
+# Tests assert no wall-clock times. (In CI hypothesis has a profile of its own, without a deadline too.)
+settings.register_profile("unhurried", deadline=None)
+if not os.environ.get("CI"):
+    settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

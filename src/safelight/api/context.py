@@ -18,7 +18,8 @@ from safelight.access.sessions import COOKIE, Sessions
 from safelight.db.pool import Database, Transaction
 from safelight.jobs.inbox import Intake
 from safelight.jobs.learning import Durations
-from safelight.jobs.service import JobService, mark_origin
+from safelight.jobs.service import JobService
+from safelight.jobs.taking import mark_origin
 from safelight.media.uploads import Uploads
 from safelight.observe.metrics import Metrics
 from safelight.providers.registry import Registry

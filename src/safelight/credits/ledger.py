@@ -55,6 +55,15 @@ class SettlementRefused(LedgerError):
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Set `amount` aside for the first round of a new job."""
+
+    project_id: UUID
+    job_id: UUID
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class Capture:
     """Charge `amount` (0 to the whole hold) for this round of the job; the rest of the hold goes back."""
 
@@ -152,6 +161,30 @@ async def hold(conn: Conn, *, project_id: UUID, job_id: UUID, round: int, amount
             raise LedgerError("not_found", f"there is no project {project_id}")
         case _:
             raise LedgerError("conflict", f"round {round} of job {job_id} holds something else or was settled")
+
+
+async def hold_new(conn: Conn, holds: Sequence[Hold]) -> None:
+    """Set credits aside for jobs that this transaction makes, in one statement: all of them or none.
+
+    Raises InsufficientCredits (of the first project that is short, for all that was asked of it) or LedgerError
+    `not_found`.
+    """
+    if not all(0 <= hold.amount <= AMOUNT_MAX for hold in holds):
+        raise ValueError(f"a hold is between 0 and {AMOUNT_MAX}")
+    rows = await conn.fetch(
+        "select * from ledger_hold_new($1, $2, $3)",
+        [hold.project_id for hold in holds],
+        [hold.job_id for hold in holds],
+        [hold.amount for hold in holds],
+    )
+    for row in rows:
+        match row["outcome"]:
+            case "held":
+                pass
+            case "insufficient":
+                raise InsufficientCredits(row["required"], row["available"])
+            case _:
+                raise LedgerError("not_found", f"there is no project {row['project_id']}")
 
 
 async def capture_many(conn: Conn, captures: Sequence[Capture]) -> list[Settled]:

@@ -25,6 +25,16 @@ TRIES_MAX = 6
 """A transaction that lost six times in a row meets something a seventh try will not cure."""
 COMMAND_TIMEOUT_S = 30.0
 """No statement of ours is allowed to run longer: a request never stays open longer than that (J1)."""
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,  # "connection is closed"
+    asyncpg.OperatorInterventionError,  # shutting down, starting up
+    asyncpg.ObjectNotInPrerequisiteStateError,  # accepts no connections
+    asyncpg.InsufficientResourcesError,  # too many connections
+)
+"""What a database says (or does not) that is restarting, failing over or full. None of it is the statement's fault."""
 
 
 class Conn(Protocol):
@@ -82,6 +92,11 @@ class Transaction:
         """Say that the change log of these projects got entries; heard by listeners after the commit."""
         self.touched.update(projects)
 
+    async def heads(self, project_ids: Iterable[UUID]) -> dict[UUID, int]:
+        """As `head`, of several projects."""
+        rows = await self.conn.fetch("select * from changes_heads($1)", list(set(project_ids)))
+        return {row["project_id"]: row["head"] for row in rows}
+
     async def head(self, project_id: UUID) -> int:
         """The seq of this transaction's last change in the project, for `Safelight-Seq`.
 
@@ -109,7 +124,13 @@ class Database:
             reset=_reset,
             command_timeout=COMMAND_TIMEOUT_S,
             max_inactive_connection_lifetime=60.0,
-            server_settings={"application_name": "safelight", "timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan"},
+            server_settings={
+                "application_name": "safelight",
+                "timezone": "UTC",
+                "jit": "off",
+                # Our statements are few and short: planning each anew, for each array's length, costs more than them.
+                "plan_cache_mode": "force_generic_plan",
+            },
         )
         return cls(cast(Pool, pool), dsn)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import uuid_utils.compat as uuid7s
 
 from safelight.db.pool import Conn, Row
 from safelight.providers.base import Failure, Output, StoredFile, Succeeded, TaskRef
@@ -34,87 +36,112 @@ def token_fits(token: str, token_hash: bytes) -> bool:
     return hmac.compare_digest(hash_token(token), token_hash)
 
 
-async def begin(conn: Conn, job: Row, attempt_id: UUID) -> NewAttempt | None:
-    """Make the next attempt of a queued job and move it to `submitting`; None if the job has moved on.
+async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
+    """Make the next attempt of queued jobs and move them to `submitting`; None for a job that has moved on.
 
-    A refused attempt is taken again: the provider never had that one. The caller gives up the transaction on None.
+    A refused attempt is taken again: the provider never had that one. The caller gives up the transaction on any None.
     """
+    begun = [_next_attempt(job) for job in jobs]
+    moved = await conn.fetch(
+        """
+        with given as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bytea[]) as g (job_id, id, number, token_hash)
+        ), again as (
+            update attempts a set state = 'sending', token_hash = g.token_hash, sent_at = now()
+            from given g where a.id = g.id
+        ), moved as (
+            update jobs j set stage = 'submitting', attempt = g.number, tries = tries + 1,
+                submitted_at = coalesce(submitted_at, now())
+            from given g where j.id = g.job_id and stage = 'queued' and cancel_requested_at is null
+            returning j.id, j.project_id, j.provider, j.endpoint
+        ), made as (
+            insert into attempts (id, job_id, project_id, number, provider, endpoint, token_hash)
+            select g.id, m.id, m.project_id, g.number, m.provider, m.endpoint, g.token_hash
+            from moved m join given g on g.job_id = m.id
+            where not exists (select from attempts a where a.id = g.id)
+        ), traced as (
+            insert into job_trace (job_id, attempt, step) select g.job_id, g.number, 'sending'
+            from moved m join given g on g.job_id = m.id
+        )
+        select id from moved
+        """,
+        [job["id"] for job in jobs],
+        [each.id for each in begun],
+        [each.number for each in begun],
+        [hash_token(each.token) for each in begun],
+    )
+    ids = {row["id"] for row in moved}
+    return [each if job["id"] in ids else None for job, each in zip(jobs, begun, strict=True)]
+
+
+def _next_attempt(job: Row) -> NewAttempt:
     token = secrets.token_urlsafe(TOKEN_BYTES)
     if job["attempt_state"] == "refused":
-        begun = NewAttempt(job["attempt_id"], job["attempt"], token)
-        await conn.execute(
-            "update attempts set state = 'sending', token_hash = $2, sent_at = now() where id = $1",
-            begun.id,
-            hash_token(token),
-        )
-    else:
-        begun = NewAttempt(attempt_id, job["attempt"] + 1, token)
-        await conn.execute(
-            """
-            insert into attempts (id, job_id, project_id, number, provider, endpoint, token_hash)
-            values ($1, $2, $3, $4, $5, $6, $7)
-            """,
-            begun.id,
-            job["id"],
-            job["project_id"],
-            begun.number,
-            job["provider"],
-            job["endpoint"],
-            hash_token(token),
-        )
-    moved = await conn.fetchval(
+        return NewAttempt(job["attempt_id"], job["attempt"], token)
+    return NewAttempt(uuid7s.uuid7(), job["attempt"] + 1, token)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider accepted an attempt. `look_at` is the first look; `may_let_go`: nothing more is to be done now."""
+
+    job_id: UUID
+    number: int
+    ref: TaskRef
+    look_at: datetime
+    may_let_go: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Whether the job was still waiting for this answer, and whether its lease was let go."""
+
+    moved: bool
+    let_go: bool
+    project_id: UUID | None
+
+
+async def take_answers(conn: Conn, answers: Sequence[Answer]) -> list[Noted]:
+    """Note them, schedule the first looks, and let go of the leases unless a hint came meanwhile."""
+    rows = await conn.fetch(
         """
-        with moved as (
-            update jobs set stage = 'submitting', attempt = $2, tries = tries + 1,
-                submitted_at = coalesce(submitted_at, now())
-            where id = $1 and stage = 'queued' and cancel_requested_at is null returning id
-        )
-        insert into job_trace (job_id, attempt, step) select id, $2, 'sending' from moved returning true
-        """,
-        job["id"],
-        begun.number,
-    )
-    return begun if moved else None
-
-
-async def take_answer(
-    conn: Conn, job_id: UUID, number: int, ref: TaskRef, *, look_at: datetime, may_let_go: bool
-) -> tuple[bool, bool]:
-    """The provider accepted: note it, schedule the first look, and let go of the lease unless a hint came meanwhile.
-
-    Returns whether the job was still waiting for this answer, and whether the lease was let go.
-    """
-    row = await conn.fetchrow(
-        """
-        with noted as (
-            update attempts set task_id = coalesce(task_id, $3), handle = coalesce(nullif($4::jsonb, '{}'), handle),
-                accepted_at = coalesce(accepted_at, now()),
+        with given as (
+            select * from unnest($1::uuid[], $2::int[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::boolean[])
+                as g (job_id, number, task_id, handle, look_at, may_let_go)
+        ), noted as (
+            update attempts a set task_id = coalesce(a.task_id, g.task_id),
+                handle = coalesce(nullif(g.handle, '{}'), a.handle), accepted_at = coalesce(accepted_at, now()),
                 state = case when state in ('sending', 'unknown') then 'accepted' else state end
-            where job_id = $1 and number = $2
+            from given g where a.job_id = g.job_id and a.number = g.number
         ), traced as (
             insert into job_trace (job_id, attempt, step, detail)
-            values ($1, $2, 'accepted', jsonb_build_object('task', $3::text))
+            select job_id, number, 'accepted', jsonb_build_object('task', task_id) from given
         ), moved as (
-            update jobs set stage = 'submitted'
-            where id = $1 and attempt = $2 and stage in ('submitting', 'unknown') returning id
+            update jobs j set stage = 'submitted' from given g
+            where j.id = g.job_id and j.attempt = g.number and j.stage in ('submitting', 'unknown')
+            returning j.id, j.project_id
         ), scheduled as (
-            update job_work w set look_at = case when poked then now() else $5 end,
-                lease_by = case when poked or not $6 then lease_by end,
-                lease_until = case when poked or not $6 then lease_until end
-            from moved where w.job_id = moved.id
-            returning w.lease_by is null as let_go
+            update job_work w set look_at = case when poked then now() else g.look_at end,
+                lease_by = case when poked or not g.may_let_go then lease_by end,
+                lease_until = case when poked or not g.may_let_go then lease_until end
+            from moved m join given g on g.job_id = m.id where w.job_id = m.id
+            returning w.job_id, w.lease_by is null as let_go
         )
-        select exists (select from moved) as moved, coalesce((select let_go from scheduled), false) as let_go
+        select m.id, m.project_id, coalesce(s.let_go, false) as let_go
+        from moved m left join scheduled s on s.job_id = m.id
         """,
-        job_id,
-        number,
-        ref.task_id,
-        ref.handle,
-        look_at,
-        may_let_go,
+        [each.job_id for each in answers],
+        [each.number for each in answers],
+        [each.ref.task_id for each in answers],
+        [each.ref.handle for each in answers],
+        [each.look_at for each in answers],
+        [each.may_let_go for each in answers],
     )
-    assert row is not None
-    return row["moved"], row["let_go"]
+    by_job = {row["id"]: Noted(True, row["let_go"], row["project_id"]) for row in rows}
+    return [by_job.get(each.job_id, _NOT_MOVED) for each in answers]
+
+
+_NOT_MOVED = Noted(False, False, None)
 
 
 async def accepted(conn: Conn, job_id: UUID, number: int, ref: TaskRef) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from safelight.db.pool import Row
+from safelight.db.group_commit import GroupCommit
+from safelight.db.pool import Row, Transaction
 from safelight.jobs import decide, work
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.keeping import store_kept
@@ -30,19 +32,23 @@ STEPS_MAX: Final = 50
 """Steps in one turn. A job that wants more is looping: the sweep takes it up again, slower, and the log says so."""
 
 
+CLAIMS_MAX: Final = 64
+"""Jobs claimed in one transaction."""
+
+
 class Engine:
     """Advances jobs. Safe to call concurrently, also for the same job."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._claims = GroupCommit(parts.db, self._claim, batch_max=CLAIMS_MAX)
         self._sending = Sending(parts)
         self._looking = Looking(parts)
 
     async def advance(self, job_id: UUID) -> None:
         """Do whatever this job needs next, until it must wait or has ended."""
         parts = self._parts
-        async with parts.db.connection() as conn:
-            job = await work.claim(conn, job_id, worker=parts.worker, lease_s=parts.policy.lease_s)
+        job = await self._claims(job_id)
         if job is None:
             return
         try:
@@ -57,6 +63,9 @@ class Engine:
                     await work.drop_lease(conn, job_id, worker=parts.worker)
             if not isinstance(error, Exception):
                 raise
+
+    async def _claim(self, tx: Transaction, job_ids: Sequence[UUID]) -> list[Row | None]:
+        return await work.claim(tx.conn, job_ids, worker=self._parts.worker, lease_s=self._parts.policy.lease_s)
 
     async def _turn(self, job: Row) -> None:
         parts, job_id = self._parts, job["id"]

@@ -6,26 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import asyncpg
 import structlog
 
-from safelight.db.pool import Database, Transaction
+from safelight.db.pool import AWAY
 from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 
 T = TypeVar("T")
-
-AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,  # "connection is closed"
-    asyncpg.OperatorInterventionError,  # shutting down, starting up
-    asyncpg.ObjectNotInPrerequisiteStateError,  # accepts no connections
-    asyncpg.InsufficientResourcesError,  # too many connections
-)
-"""What a database says (or does not) that is restarting, failing over or full. None of it is the statement's fault."""
 
 AWAY_S: Final = 300.0
 """A failover takes seconds, a restart with recovery perhaps minutes. Afterwards what we know is lost."""
@@ -33,16 +21,16 @@ PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 5.0
 
 
-async def insist(db: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
-    """`db.run(work)`, again and again until it commits or AWAY_S have passed.
+async def insist(write: Callable[[], Awaitable[T]]) -> T:
+    """`await write()`, again and again until the database has it or AWAY_S have passed.
 
-    `work` must be safe to repeat: an answer to the commit may be what was lost.
+    `write` must be safe to repeat: an answer to the commit may be what was lost.
     """
     loop = asyncio.get_running_loop()
     ends_at, pause_s = loop.time() + AWAY_S, PAUSE_S
     while True:
         try:
-            return await db.run(work)
+            return await write()
         except AWAY as error:
             end_if_canceled()
             if loop.time() + pause_s > ends_at:

@@ -7,12 +7,13 @@ under a lock per provider and per project, so two workers cannot both take the l
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from safelight.db.pool import Conn, Row
+from safelight.db.pool import Conn
 
 UNCOUNTED: Final = 1_000_000
 """As good as no limit; the database does not count up to it."""
@@ -26,22 +27,31 @@ class Blocked:
     until: datetime | None
 
 
-async def take_place(
-    conn: Conn, job: Row, *, provider_places: int, project_places: int, rate_per_s: float | None
-) -> Blocked | None:
-    """Mark the job as holding a place; or say why it cannot have one. None: it has one."""
-    row = await conn.fetchrow(
-        "select why, until from take_place($1, $2, $3, $4, $5, $6, $7)",
-        job["id"],
-        job["provider"],
-        job["project_id"],
-        min(provider_places, UNCOUNTED),
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A place at a provider for a job, and what the provider allows."""
+
+    job_id: UUID
+    provider: str
+    project_id: UUID
+    places: int
+    rate_per_s: float | None
+
+
+async def take_places(conn: Conn, wanted: Sequence[Wanted], *, project_places: int) -> list[Blocked | None]:
+    """Mark these jobs, in this order, as holding places; or say why one cannot have one. None: it has one."""
+    rows = await conn.fetch(
+        "select job, why, until from take_places($1, $2, $3, $4, $5, $6, $7)",
+        [each.job_id for each in wanted],
+        [each.provider for each in wanted],
+        [each.project_id for each in wanted],
+        [min(each.places, UNCOUNTED) for each in wanted],
         min(project_places, UNCOUNTED),
-        None if rate_per_s is None else 1.0 / rate_per_s,
-        None if rate_per_s is None else _burst_s(rate_per_s),
+        [None if each.rate_per_s is None else 1.0 / each.rate_per_s for each in wanted],
+        [None if each.rate_per_s is None else _burst_s(each.rate_per_s) for each in wanted],
     )
-    assert row is not None
-    return None if row["why"] is None else Blocked(row["why"], row["until"])
+    blocked = {row["job"]: Blocked(row["why"], row["until"]) for row in rows if row["why"] is not None}
+    return [blocked.get(each.job_id) for each in wanted]
 
 
 def _burst_s(rate_per_s: float) -> float:
@@ -63,17 +73,18 @@ async def pause(conn: Conn, provider: str, *, for_s: float, why: str) -> None:
     )
 
 
-async def block(conn: Conn, job: Row, blocked: Blocked) -> None:
-    """Remember why the job waits. It is looked at again when it may have a place (`wake`), or at its deadline."""
+async def block(conn: Conn, blocked: Mapping[UUID, Blocked]) -> None:
+    """Remember why jobs wait. They are looked at again when they may have a place (`wake`), or at their deadline."""
     await conn.execute(
         """
-        update job_work set blocked = $2, slot = false, look_at = least($3::timestamptz, $4::timestamptz)
-        where job_id = $1
+        update job_work w set blocked = b.why, slot = false, look_at = least(b.until, j.deadline_at)
+        from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as b (job_id, why, until)
+        join jobs j on j.id = b.job_id
+        where w.job_id = b.job_id
         """,
-        job["id"],
-        blocked.why,
-        blocked.until,  # none: the deadline
-        job["deadline_at"],
+        list(blocked),
+        [each.why for each in blocked.values()],
+        [each.until for each in blocked.values()],  # none: the deadline
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
-import uuid_utils.compat as uuid7s
 
+from safelight.db.group_commit import GroupCommit
 from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, limits, trace
 from safelight.jobs.conclude import conclude, view
@@ -44,11 +46,16 @@ REFUSED_WAIT_MAX_S: Final = 60.0
 LAST_ANSWER_S: Final = 5.0
 """A worker that is being stopped waits so long for answers to what it has sent: supervisors kill after ten or more."""
 LAST_NOTE_S: Final = 3.0
+GROUP_MAX: Final = 64
+"""Attempts begun, or answers noted, in one transaction."""
+_NOT_SENT: Final = Refused(Failure("not_sent", "The worker was stopped before it asked.", transient=True), 0.1)
 
 
 class Sending:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._beginnings = GroupCommit(parts.db, self._begin_all, batch_max=GROUP_MAX)
+        self._answers = GroupCommit(parts.db, _note_answers, batch_max=GROUP_MAX)
 
     async def send(self, job: Row) -> datetime | LetGo | None:
         """Make the attempt, ask, and note the answer.
@@ -64,7 +71,7 @@ class Sending:
             await conclude(parts, job, decide.End(Stage.FAILED, failure))
             return None
         try:
-            begun = await parts.db.run(lambda tx: self._begin(tx, job, provider))
+            begun = await self._begin(job)
         except _MovedOn:
             return None
         if isinstance(begun, limits.Blocked):
@@ -81,23 +88,42 @@ class Sending:
         )
         return await self._ask(_begun(job, begun, parts.now()), provider, request)
 
-    async def _begin(self, tx: Transaction, job: Row, provider: Provider) -> attempts.NewAttempt | limits.Blocked:
-        conn, able = tx.conn, provider.capabilities
-        blocked = await limits.take_place(
-            conn,
-            job,
-            provider_places=able.concurrency,
-            project_places=self._parts.policy.project_concurrency,
-            rate_per_s=able.rate_per_s,
-        )
-        if blocked is not None:
-            await limits.block(conn, job, blocked)
-            return blocked
-        begun = await attempts.begin(conn, job, uuid7s.uuid7())
-        if begun is None:
-            raise _MovedOn
-        tx.touch(job["project_id"])
-        return begun
+    async def _begin(self, job: Row) -> attempts.NewAttempt | limits.Blocked:
+        """Take a place and make the attempt. Raises _MovedOn."""
+        beginning = asyncio.ensure_future(self._beginnings(job))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # This worker is being stopped: an attempt that was made and will not be sent goes back to the queue.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LAST_NOTE_S):
+                    begun = await beginning
+                    if isinstance(begun, attempts.NewAttempt):
+                        made = _begun(job, begun, self._parts.now())
+                        await self._parts.db.run(lambda tx: self._refused(tx, made, _NOT_SENT))
+            raise
+
+    async def _begin_all(self, tx: Transaction, jobs: Sequence[Row]) -> Sequence[attempts.NewAttempt | limits.Blocked]:
+        parts, outcomes = self._parts, dict[UUID, attempts.NewAttempt | limits.Blocked]()
+        wanted: list[limits.Wanted] = []
+        for job in jobs:
+            able = parts.providers[job["provider"]].capabilities
+            wanted.append(
+                limits.Wanted(job["id"], job["provider"], job["project_id"], able.concurrency, able.rate_per_s)
+            )
+        places = await limits.take_places(tx.conn, wanted, project_places=parts.policy.project_concurrency)
+        blocked = {job["id"]: why for job, why in zip(jobs, places, strict=True) if why is not None}
+        if blocked:
+            await limits.block(tx.conn, blocked)
+            outcomes |= blocked
+        free = [job for job in jobs if job["id"] not in blocked]
+        if free:
+            for job, begun in zip(free, await attempts.begin(tx.conn, free), strict=True):
+                if begun is None:
+                    raise _MovedOn
+                outcomes[job["id"]] = begun
+                tx.touch(job["project_id"])
+        return [outcomes[job["id"]] for job in jobs]
 
     async def _complete_input(self, job: Row) -> dict[str, object]:
         model = self._parts.models.get(job["model"])
@@ -152,7 +178,7 @@ class Sending:
             accepted = asking.result()
         except Refused as refusal:
             refused = refusal
-            await insist(parts.db, lambda tx: self._refused(tx, job, refused))
+            await insist(lambda: parts.db.run(lambda tx: self._refused(tx, job, refused)))
             parts.aftermath.freed(job["provider"])
         except Rejected as error:
             await conclude(parts, job, decide.End(Stage.FAILED, error.failure))
@@ -205,26 +231,14 @@ class Sending:
             )
             look_at = min(look_at, first_look_at)
 
-        async def note(tx: Transaction) -> bool:
-            moved, let_go = await attempts.take_answer(
-                tx.conn,
-                job["id"],
-                job["attempt"],
-                accepted.ref,
-                look_at=look_at,
-                may_let_go=accepted.observation is None,
-            )
-            if moved:
-                tx.touch(job["project_id"])
-            return let_go
-
         if isinstance(accepted.observation, Succeeded) and attempts.has_bytes_in_hand(accepted.observation):
             # Inline: `submitted` would promise a provider that can be asked again.
             await keep(parts, job, accepted.observation)
             return None
-        let_go = await insist(parts.db, note)
+        answer = attempts.Answer(job["id"], job["attempt"], accepted.ref, look_at, accepted.observation is None)
+        noted = await insist(lambda: self._answers(answer))
         if accepted.observation is None:
-            return LET_GO if let_go else None
+            return LET_GO if noted.let_go else None
         job = {**job, "stage": Stage.SUBMITTED.value}
         verdict = decide.after_look(view(job, parts), accepted.observation, now, parts.policy)
         match verdict:
@@ -295,6 +309,12 @@ class Sending:
             tx.touch(job["project_id"])
 
         await self._parts.db.run(note)
+
+
+async def _note_answers(tx: Transaction, answers: Sequence[attempts.Answer]) -> list[attempts.Noted]:
+    noted = await attempts.take_answers(tx.conn, answers)
+    tx.touch(*(each.project_id for each in noted if each.project_id is not None))
+    return noted
 
 
 def _begun(job: Row, begun: attempts.NewAttempt, now: datetime) -> Row:

@@ -15,14 +15,15 @@ import uuid_utils.compat as uuid7s
 from safelight.credits import ledger
 from safelight.credits.ledger import LedgerError
 from safelight.db import task_queue
+from safelight.db.group_commit import GroupCommit
 from safelight.db.pool import Conn, Database, Row, Transaction
 from safelight.jobs import decide, reads, settle, trace, work
 from safelight.jobs.errors import IdempotencyMismatch, InvalidSubmission, JobConflict, JobError, JobNotFound
 from safelight.jobs.lifecycle import AT_PROVIDER, TERMINAL, Stage
 from safelight.jobs.policy import JobPolicy
-from safelight.jobs.starts import start_key
-from safelight.jobs.submission import Complete, Submission, complete, request_hash
-from safelight.library import placing, template
+from safelight.jobs.submission import Complete, Submission, complete, fingerprint
+from safelight.jobs.taking import CameBefore, Draft, mark_origin
+from safelight.library import template
 from safelight.library.errors import LibraryError
 from safelight.providers.base import Provider
 from safelight.providers.registry import Registry
@@ -51,6 +52,8 @@ class JobService:
     """Called after a commit that enqueued a task: gathers many into one NOTIFY."""
     advance: Callable[[UUID], Any]
     """`Engine.advance`: a reader may make a look happen (J5)."""
+    take: GroupCommit[Draft, tuple[Row, int]]
+    """Submits (`taking.group`)."""
     allow_emulator: bool = False
 
     # --- submit ---------------------------------------------------------------------------------------------
@@ -75,24 +78,24 @@ class JobService:
         InsufficientCredits; then nothing was changed.
         """
         identity = job_id or uuid7s.uuid7()
-        digest = request_hash(project_id, submission)
+        fingerprinted = fingerprint(project_id, submission)
         try:
             filled, whole = await self._complete(project_id, submission)
-            submitted = await self.db.run(
-                lambda tx: self._insert(tx, project_id, identity, filled, whole, digest, idempotency_key, origin, actor)
-            )
-        except (_CameBefore, JobError, LedgerError) as error:
+            now = self.now()
+            draft = Draft(project_id, identity, filled, whole, fingerprinted, idempotency_key, origin, actor, now)
+            job, seq = await self.take(draft)
+        except (CameBefore, JobError, LedgerError) as error:
             # A repetition is answered as the first time was, even where today it would be refused: the model may
             # have gone since. Looked up only here, because most submits are not repetitions.
-            again = await self._known(project_id, job_id, idempotency_key, digest)
+            again = await self._known(project_id, job_id, idempotency_key, fingerprinted.digest)
             if again is not None:
                 return again
-            if isinstance(error, _CameBefore):
+            if isinstance(error, CameBefore):
                 raise JobConflict("This id is taken. Choose another.") from None
             raise
         self.tasks_waiting()
         log.info("job.submitted", job=str(identity), model=whole.model.id, provider=whole.provider)
-        return submitted
+        return Submitted(job, seq, is_new=True)
 
     async def _complete(self, project_id: UUID, submission: Submission) -> tuple[Submission, Complete]:
         if submission.template is not None:
@@ -151,79 +154,6 @@ class JobService:
                         raise IdempotencyMismatch("A job with this id exists with another body. Choose a new id.")
                     return Submitted(job, seq, is_new=False)
         return None
-
-    async def _insert(
-        self,
-        tx: Transaction,
-        project_id: UUID,
-        job_id: UUID,
-        submission: Submission,
-        whole: Complete,
-        digest: bytes,
-        idempotency_key: str | None,
-        origin: str | None,
-        actor: str,
-    ) -> Submitted:
-        conn = tx.conn
-        await mark_origin(conn, origin)
-        await _check_references(conn, project_id, submission)
-        if idempotency_key is not None:
-            fresh = await conn.fetchval(
-                """
-                insert into idempotency_keys (project_id, key, job_id, request_hash) values ($1, $2, $3, $4)
-                on conflict do nothing returning true
-                """,
-                project_id,
-                idempotency_key,
-                job_id,
-                digest,
-            )
-            if not fresh:
-                raise _CameBefore
-        job = await conn.fetchrow(
-            """
-            with made as (
-                insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template,
-                    variables, start, quoted, priority, tags, metadata, deadline_at, request_hash, created_by,
-                    created_at)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-                on conflict (id) do nothing returning *
-            ), worked as (
-                insert into job_work (job_id, project_id, provider, priority, look_at)
-                select id, project_id, provider, priority, now() from made
-            ), traced as (
-                insert into job_trace (job_id, step) select id, 'submitted' from made
-            )
-            select * from made
-            """,
-            job_id,
-            project_id,
-            whole.model.id,
-            whole.provider,
-            whole.endpoint,
-            whole.model.kind,
-            whole.input,
-            submission.n,
-            submission.target,
-            submission.template,
-            submission.variables,
-            None if submission.start is None else str(submission.start),
-            whole.quoted,
-            submission.priority,
-            list(submission.tags),
-            submission.metadata,
-            self.now() + whole.deadline,
-            digest,
-            actor,
-            self.now(),
-        )
-        if job is None:
-            raise _CameBefore
-        await task_queue.enqueue(conn, [task_queue.Task("advance", job_id.bytes, submission.priority)])
-        # Last, because nobody can wait for a job that is not there yet, and many wait for the wallet.
-        await ledger.hold(conn, project_id=project_id, job_id=job_id, round=1, amount=whole.quoted)
-        tx.touch(project_id)
-        return Submitted(job, await tx.head(project_id), is_new=True)
 
     # --- cancel and retry -----------------------------------------------------------------------------------
 
@@ -343,16 +273,6 @@ class JobService:
 _running: Final[set[asyncio.Future[Any]]] = set()
 
 
-class _CameBefore(Exception):
-    """Somebody else inserted the same id or key in the same moment: the transaction is given up."""
-
-
-async def mark_origin(conn: Conn, origin: str | None) -> None:
-    """Say in the change log which client caused what follows in this transaction."""
-    if origin:
-        await conn.execute("select set_config('safelight.origin', $1, true)", origin[:100])
-
-
 async def _begin_work(conn: Conn, job: Row) -> None:
     await conn.execute(
         """
@@ -365,21 +285,6 @@ async def _begin_work(conn: Conn, job: Row) -> None:
         job["priority"],
     )
     await task_queue.enqueue(conn, [task_queue.Task("advance", job["id"].bytes, job["priority"])])
-
-
-async def _check_references(conn: Conn, project_id: UUID, submission: Submission) -> None:
-    """A target or start image that is not there is said now, not after the provider was paid."""
-    errors: list[dict[str, Any]] = []
-    if submission.target is not None:
-        try:
-            await placing.check_target(conn, project_id, submission.target)
-        except LibraryError as error:
-            errors.append({"loc": ["body", "target"], "msg": error.detail, "type": error.code})
-    if submission.start is not None and await start_key(conn, project_id, submission.start) is None:
-        said = "There is no such upload or generation in this project"
-        errors.append({"loc": ["body", "start"], "msg": said, "type": "not_found"})
-    if errors:
-        raise InvalidSubmission(errors)
 
 
 __all__ = ["JobError", "JobService", "Submitted", "decide", "mark_origin"]

@@ -51,10 +51,17 @@ class Complete:
     deadline: timedelta
 
 
-def request_hash(project_id: UUID, submission: Submission) -> bytes:
-    """The same for the same request: what decides between a repetition and a mismatch (J2)."""
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The same digest for the same request: what decides between a repetition and a mismatch (J2). `size` in bytes."""
+
+    digest: bytes
+    size: int
+
+
+def fingerprint(project_id: UUID, submission: Submission) -> Fingerprint:
     body = msgspec.json.encode([str(project_id), msgspec.to_builtins(submission)], order="deterministic")
-    return hashlib.sha256(body).digest()
+    return Fingerprint(hashlib.sha256(body).digest(), len(body))
 
 
 def complete(

@@ -7,6 +7,7 @@ compare-and-set on its stage and attempt. The lease only keeps two workers from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -21,34 +22,48 @@ _READ = """
 _CLAIM = """
     with mine as (
         update job_work set lease_by = $2, lease_until = now() + make_interval(secs => $3), poked = false
-        where job_id = $1 and (lease_until is null or lease_until < now())
+        where job_id = any ($1::uuid[]) and (lease_until is null or lease_until < now()) and (select lazily())
         returning *
     )
 """
 _RENEW = """
     with mine as (
         update job_work set lease_until = now() + make_interval(secs => $3), poked = false
-        where job_id = $1 and lease_by = $2
+        where job_id = $1 and lease_by = $2 and (select lazily())
         returning *
     )
 """
 
 
-async def claim(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:
-    """Take the lease and read the job with its current attempt; None if it has ended or somebody else has it.
+async def claim(conn: Conn, job_ids: Sequence[UUID], *, worker: str, lease_s: float) -> list[Row | None]:
+    """Take the leases and read the jobs with their current attempts; None for one that has ended or is leased.
 
-    In the latter case that somebody is poked.
+    Whoever holds such a lease is poked.
     """
+    claimed: dict[UUID, Row] = {}
+    left = sorted(set(job_ids))
     for _ in range(3):
-        row = await conn.fetchrow(_CLAIM + _READ, job_id, worker, lease_s)
-        if row is not None:
-            return row
-        poked = await conn.fetchval(
-            "update job_work set poked = true where job_id = $1 and lease_until >= now() returning true", job_id
+        claimed |= {row["id"]: row for row in await conn.fetch(_CLAIM + _READ, left, worker, lease_s)}
+        left = [job_id for job_id in left if job_id not in claimed]
+        if not left:
+            break
+        # One that has ended is not there; one that is neither leased nor ended was let go this very moment.
+        rows = await conn.fetch(
+            """
+            with poked as (
+                update job_work set poked = true
+                where job_id = any ($1::uuid[]) and lease_until >= now() and (select lazily())
+                returning job_id
+            )
+            select job_id from job_work where job_id = any ($1::uuid[])
+            except select job_id from poked
+            """,
+            left,
         )
-        if poked or not await conn.fetchval("select true from job_work where job_id = $1", job_id):
-            return None
-    return None
+        if not rows:
+            break
+        left = sorted(row["job_id"] for row in rows)
+    return [claimed.get(job_id) for job_id in job_ids]
 
 
 async def reread(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:
@@ -62,7 +77,7 @@ async def renew(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row
         """
         with mine as (
             update job_work set lease_until = now() + make_interval(secs => $3)
-            where job_id = $1 and lease_by = $2
+            where job_id = $1 and lease_by = $2 and (select lazily())
             returning job_id
         )
         select j.cancel_requested_at, j.stage, j.deadline_at from mine join jobs j on j.id = mine.job_id
@@ -78,7 +93,7 @@ async def let_go(conn: Conn, job_id: UUID, *, worker: str, look_at: datetime | N
     released = await conn.fetchval(
         """
         update job_work set lease_by = null, lease_until = null, look_at = coalesce($3, look_at)
-        where job_id = $1 and lease_by = $2 and not poked
+        where job_id = $1 and lease_by = $2 and not poked and (select lazily())
         returning true
         """,
         job_id,

@@ -30,7 +30,7 @@ from safelight.credits import audit, ledger
 from safelight.db import task_queue
 from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address
-from safelight.jobs import reads, settle, trace
+from safelight.jobs import reads, settle, taking, trace
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake, Overloaded, UnknownAttempt, WrongToken
@@ -360,6 +360,7 @@ class World:
             now=now,
             tasks_waiting=self._enqueued.set,
             advance=api_engine.advance,
+            take=taking.group(self.db),
             allow_emulator=True,
         )
         await self._background(self.intake.run())

@@ -11,7 +11,7 @@ import pytest
 
 from safelight.jobs.errors import InvalidSubmission, UnknownModel
 from safelight.jobs.policy import JobPolicy
-from safelight.jobs.submission import PLACEHOLDER_START, Complete, Submission, complete, request_hash
+from safelight.jobs.submission import PLACEHOLDER_START, Complete, Submission, complete, fingerprint
 from safelight.providers.registry import Registry
 
 REGISTRY = Registry.load(None)
@@ -85,7 +85,7 @@ def test_a_start_image_is_checked_but_its_address_is_not_kept(model: str, field:
 
 def test_the_hash_is_of_the_request_and_the_project():
     project = uuid4()
-    assert request_hash(project, FOX) == request_hash(project, replace(FOX))
+    assert fingerprint(project, FOX) == fingerprint(project, replace(FOX))
     others = [
         replace(FOX, n=2),
         replace(FOX, tags=("x",)),
@@ -93,7 +93,7 @@ def test_the_hash_is_of_the_request_and_the_project():
         replace(FOX, metadata={"a": 1}),
         replace(FOX, priority=1),
     ]
-    hashes = [request_hash(project, each) for each in others] + [request_hash(uuid4(), FOX), request_hash(project, FOX)]
+    hashes = [fingerprint(project, each) for each in others] + [fingerprint(uuid4(), FOX), fingerprint(project, FOX)]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -101,4 +101,4 @@ def test_the_hash_does_not_depend_on_the_order_of_names():
     project = uuid4()
     one = replace(FOX, input={"prompt": "a", "seed": 1})
     other = replace(FOX, input={"seed": 1, "prompt": "a"})
-    assert request_hash(project, one) == request_hash(project, other)
+    assert fingerprint(project, one) == fingerprint(project, other)

@@ -58,3 +58,9 @@ create table audit_log (
     project_id uuid,
     detail     jsonb not null default '{}'
 );
+
+-- `… and (select lazily())` in a statement: its commit does not wait for the disk. For what a crash may forget, such as
+-- who held which lease: the next look finds out again.
+create function lazily() returns boolean language sql volatile as $$
+    select set_config('synchronous_commit', 'off', true) is not null
+$$;

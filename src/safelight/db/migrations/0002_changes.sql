@@ -224,5 +224,17 @@ begin
 end
 $fn$;
 
+-- As changes_head, for a transaction that wrote to several projects: their heads are taken in one order.
+create function changes_heads(projects uuid[]) returns table (project_id uuid, head bigint)
+language plpgsql set search_path = pg_catalog, public, pg_temp as $fn$
+#variable_conflict use_column
+begin
+    perform 1 from public.project_heads where project_id = any (projects) order by project_id for no key update;
+    set constraints all immediate;
+    set constraints all deferred;
+    return query select project_id, head from public.project_heads where project_id = any (projects);
+end
+$fn$;
+
 select ensure_change_partitions();
 select track_changes('projects', 'id', '{name}');

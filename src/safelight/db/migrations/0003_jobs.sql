@@ -247,6 +247,27 @@ begin
     update job_work set slot = true, blocked = null where job_id = job;
 end $$;
 
+-- take_place for many, in one round trip. Every lock that any of them needs is taken first and in one order:
+-- providers by name, then projects.
+create function take_places(
+    jobs uuid[], at_providers text[], of_projects uuid[], provider_places int[], project_places int,
+    intervals_s float8[], bursts_s float8[]
+) returns table (job uuid, why text, until timestamptz) language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(23041, hash) from (
+        select distinct hashtext(a.provider) as hash from unnest(at_providers, provider_places) as a (provider, places)
+        where a.places < 5000 order by hash) as providers;
+    perform pg_advisory_xact_lock(23042, hash) from (
+        select distinct hashtext(a.project::text) as hash from unnest(of_projects) as a (project)
+        left join project_limits l on l.project_id = a.project
+        where coalesce(l.concurrency, project_places) < 5000 order by hash) as projects;
+    return query
+        select a.job, t.why, t.until
+        from (select * from unnest(jobs, at_providers, of_projects, provider_places, intervals_s, bursts_s)
+                  with ordinality as u (job, provider, project, places, interval_s, burst_s, ord) order by u.ord) as a,
+            lateral take_place(a.job, a.provider, a.project, a.places, project_places, a.interval_s, a.burst_s) as t;
+end $$;
+
 create table project_limits (
     project_id  uuid primary key references projects on delete cascade,
     concurrency int not null check (concurrency between 1 and 10000)

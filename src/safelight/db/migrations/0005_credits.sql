@@ -212,6 +212,34 @@ begin
     end if;
 end $$;
 
+-- Holds for jobs that are being made, in one round trip: the wallets in one order, then all transfers at once.
+-- Where one of them cannot be held none is, and the rows say which project is to blame.
+create function ledger_hold_new(p_projects uuid[], p_jobs uuid[], p_amounts bigint[])
+    returns table (project_id uuid, outcome text, required bigint, available bigint)
+    language plpgsql as $$
+#variable_conflict use_column
+begin
+    perform 1 from ledger_accounts
+    where kind = 'wallet' and project_id = any (p_projects) order by project_id for no key update;
+
+    return query
+    with asked as (
+        select * from unnest(p_projects, p_jobs, p_amounts) as a (project_id, job_id, amount)
+    ), judged as (
+        select a.project_id, a.amount, w.amount as available,
+            case when w.amount is null then 'unknown_project'
+                 when w.amount < a.amount then 'insufficient' else 'held' end as outcome
+        from (select project_id, sum(amount)::bigint as amount from asked group by project_id) a
+        left join ledger_accounts w on w.project_id = a.project_id and w.kind = 'wallet'
+    ), moved as (
+        insert into ledger_transfers (project_id, debit, credit, amount, reason, job_id, round)
+        select project_id, 'wallet', 'held', amount, 'hold', job_id, 1 from asked
+        where amount > 0 and not exists (select from judged where outcome <> 'held')
+        order by project_id, job_id
+    )
+    select project_id, outcome, amount, available from judged;
+end $$;
+
 -- Settles holds whole: `p_amounts` is captured and the rest released, in one statement for all of them.
 -- Strict: if any of them cannot be done, none is. Not strict (release): what is not open is left alone.
 create function ledger_settle(p_projects uuid[], p_jobs uuid[], p_rounds int[], p_amounts bigint[], p_strict boolean)
