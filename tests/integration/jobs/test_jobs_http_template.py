@@ -1,0 +1,118 @@
+"""Runway and Luma, described in files and emulated: from a submitted job to a stored result, by the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from jobs_world import Build, World
+
+from safelight.credits import audit
+
+both = pytest.mark.parametrize("what", ["runway", "luma"])
+
+
+async def taken(world: World, job: dict) -> int:
+    """How many tasks the provider took for this job: what it would bill. By the prompt, which is the job's own."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        listed = (await client.get(f"{world.emulators.base_url}/_emulator/requests")).json()
+    return sum(each["input"].get("prompt") == job["input"]["prompt"] for each in listed)
+
+
+async def books_balance(world: World) -> None:
+    async with world.db.connection() as conn:
+        assert await audit.audit(conn) == []
+
+
+@both
+async def test_a_job_is_sent_once_and_its_picture_stored(build: Build, what: str):
+    world = await build()
+    job = await world.reaches(await world.submit(what), "completed")
+
+    (row,) = await world.rows("select * from generations where job_id = $1", job["id"])
+    assert row["mime"] == "image/png"
+    assert row["width"] >= 64
+    assert await world.store.exists(row["files"]["original"])
+    assert await taken(world, job) == 1
+    await books_balance(world)
+
+
+async def test_a_provider_with_webhooks_is_heard_and_one_without_is_asked(build: Build):
+    world = await build()
+    heard, asked = await asyncio.gather(world.submit("luma"), world.submit("runway"))
+    await world.ends(heard, asked)
+    assert "webhook" in " ".join(await world.steps(heard))
+    assert "webhook" not in " ".join(await world.steps(asked))
+
+
+@both
+async def test_faults_on_the_way_end_in_one_result_and_one_bill(build: Build, what: str):
+    world = await build()
+    faults = [
+        {"submit": "429", "retry_after_s": 0.1},
+        {"status": "500", "status_times": 1},
+        {"status": "unknown", "status_times": 1},
+        {"webhook": "double"},
+        {"webhook": "lost"},
+        {"webhook": "forged"},
+        {"result": "expired"},
+    ]
+    jobs = await asyncio.gather(*(world.submit(what, each) for each in faults))
+    *ended, expired = await world.ends(*jobs)
+    assert [job["stage"] for job in ended] == ["completed"] * len(ended)
+    assert expired["error"]["code"] == "result_expired"
+    for job in [*ended, expired]:
+        assert await taken(world, job) == 1
+    await books_balance(world)
+
+
+async def test_a_lost_answer_is_found_in_the_list_or_stays_unknown_and_is_never_sent_again(build: Build):
+    world = await build()
+    listed, unlisted = await asyncio.gather(
+        # Its webhook is lost as well: only the list knows it.
+        world.submit("luma", {"submit": "lose_answer", "webhook": "lost"}),
+        world.submit("runway", {"submit": "lose_answer"}),
+    )
+    found, lost = await world.ends(listed, unlisted)
+    assert found["stage"] == "completed"
+    assert lost["stage"] == "failed"
+    assert lost["error"]["code"] == "submit_unknown"
+    assert [await taken(world, found), await taken(world, lost)] == [1, 1]
+    await books_balance(world)
+
+
+async def test_refused_content_is_told_apart_from_a_failure_that_another_try_may_cure(build: Build):
+    world = await build()
+    refused, cured = await asyncio.gather(
+        world.submit("runway", {"fail": "content_policy"}),
+        world.submit("runway", {"fail": "transient", "fail_times": 1}),
+    )
+    refused_job, cured_job = await world.ends(refused, cured)
+    assert refused_job["error"]["code"] == "content_policy"
+    assert await taken(world, refused_job) == 1
+    assert cured_job["stage"] == "completed"
+    assert await taken(world, cured_job) == 2
+    await books_balance(world)
+
+
+async def test_a_cancel_stops_the_task_or_comes_too_late_and_keeps_the_result(build: Build):
+    world = await build()
+    stopped, late = await asyncio.gather(
+        world.submit("runway", {"latency_s": 30.0}), world.submit("runway", {"cancel": "ignored", "latency_s": 0.6})
+    )
+    for job_id in (stopped, late):
+        await world.reaches(job_id, "submitted", "running")
+        await world.service.cancel(job_id)
+    first, second = await world.ends(stopped, late)
+    assert first["stage"] == "canceled"
+    assert second["stage"] in ("canceled", "completed")
+    await books_balance(world)
+
+
+async def test_progress_is_what_the_provider_says(build: Build):
+    world = await build()
+    await world.reaches(await world.submit("runway", {"latency_s": 2.5}), "completed")
+    percents = [said["percent"] for said in world.published if said["percent"] is not None]
+    assert percents
+    assert percents == sorted(percents)
