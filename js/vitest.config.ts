@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  test: { include: ['client/test/**/*.test.ts', 'studio/test/**/*.test.ts'], environment: 'node' },
+  test: {
+    include: ['client/test/**/*.test.ts', 'react/test/**/*.test.{ts,tsx}', 'studio/test/**/*.test.ts'],
+    environment: 'node',
+  },
 });

@@ -7,12 +7,30 @@ from playwright.sync_api import BrowserContext, expect
 from studio_page import RESULT_MS, OpenStudio
 
 
-def block_the_stream(context: BrowserContext) -> None:
+def block_the_socket(context: BrowserContext) -> None:
+    context.route_web_socket("**/realtime/v1/**", lambda socket: socket.close())
+
+
+def block_every_line(context: BrowserContext) -> None:
+    block_the_socket(context)
     context.route("**/changes/stream**", lambda route: route.abort())
 
 
-def test_with_the_stream_blocked_polling_delivers(demo: Demo, open_studio: OpenStudio) -> None:
-    studio = open_studio(block_the_stream)
+def test_the_socket_of_supabases_own_client_is_the_first_choice(open_studio: OpenStudio) -> None:
+    studio = open_studio()
+    studio.expect_mode("live")
+    assert studio.snapshot()["transport"] == "socket"
+
+
+def test_with_the_socket_blocked_the_event_stream_delivers(demo: Demo, open_studio: OpenStudio) -> None:
+    studio = open_studio(block_the_socket)
+    studio.expect_mode("live")
+    assert studio.snapshot()["transport"] == "stream"
+    studio.expect_ready(demo.submit(demo.model("local", "image")["id"], "Past a proxy without sockets"))
+
+
+def test_with_every_line_blocked_polling_delivers(demo: Demo, open_studio: OpenStudio) -> None:
+    studio = open_studio(block_every_line)
     studio.expect_mode("polling")
     assert studio.snapshot()["transport"] == "poll"
 

@@ -13,10 +13,15 @@ export interface CallOptions {
   readonly body?: unknown;
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
+  /** Goes out even if the page goes: for beacons. */
+  readonly keepalive?: boolean;
 }
 
 export interface Api {
+  /** Where the server is; '' for the page's own. */
+  readonly base: string;
   readonly instanceId: string;
+  readonly getToken?: (() => Promise<string | null>) | undefined;
   /** JSON in, JSON out. Raises Problem when refused, Unreachable when nobody answered. */
   call<T>(method: string, path: string, options?: CallOptions): Promise<Answer<T>>;
   /** The raw answer, for streams; refusals are raised all the same. */
@@ -27,6 +32,8 @@ export interface ApiOptions {
   readonly base?: string;
   readonly instanceId: string;
   readonly fetch?: typeof fetch;
+  /** For pages that are not served by us: a key or a person's token. Without it the session's cookie speaks. */
+  readonly getToken?: () => Promise<string | null>;
   readonly onUnauthorized?: (problem: Problem) => void;
 }
 
@@ -37,16 +44,20 @@ export function parseSeq(header: string | null): number | null {
   return Number.isSafeInteger(seq) ? seq : null;
 }
 
-export function createApi({ base = '', instanceId, onUnauthorized, ...options }: ApiOptions): Api {
+export function createApi({ base = '', instanceId, onUnauthorized, getToken, ...options }: ApiOptions): Api {
   const send = options.fetch ?? ((input, init) => fetch(input, init));
 
   async function request(path: string, init: RequestInit, signals: AbortSignal[]): Promise<Response> {
     let response: Response;
+    const headers = new Headers(init.headers);
+    const token = getToken ? await getToken() : null;
+    if (token !== null) headers.set('authorization', `Bearer ${token}`);
     try {
       response = await send(base + path, {
         ...init,
+        headers,
         cache: 'no-store',
-        credentials: 'same-origin',
+        credentials: token === null ? 'same-origin' : 'omit',
         signal: AbortSignal.any(signals),
       });
     } catch (error) {
@@ -60,12 +71,18 @@ export function createApi({ base = '', instanceId, onUnauthorized, ...options }:
   }
 
   return {
+    base,
     instanceId,
-    async call<T>(method: string, path: string, { body, signal, timeoutMs = TIMEOUT_MS }: CallOptions = {}) {
+    getToken,
+    async call<T>(
+      method: string,
+      path: string,
+      { body, signal, timeoutMs = TIMEOUT_MS, keepalive = false }: CallOptions = {},
+    ) {
       const headers: Record<string, string> = { accept: 'application/json', 'safelight-client': instanceId };
       if (body !== undefined) headers['content-type'] = 'application/json';
       const caller = signal ?? new AbortController().signal;
-      const init: RequestInit = { method, headers };
+      const init: RequestInit = { method, headers, keepalive };
       if (body !== undefined) init.body = JSON.stringify(body);
       const response = await request(path, init, [caller, AbortSignal.timeout(timeoutMs)]);
       const seq = parseSeq(response.headers.get('safelight-seq'));

@@ -116,7 +116,8 @@ export function createFeed(
 
   let lines = firstLines;
   let led = false;
-  let line: { made: Line | null; kind: LineKind; open: boolean; heardAt: number; upgradeAt: number } | null = null;
+  let line: { made: Line | null; kind: LineKind; open: boolean; heardAt: number; upgradeAt: number } | null =
+    null;
   let lineFailures = 0;
   let connectAt = 0;
   let connectHold = 0;
@@ -400,8 +401,7 @@ export function createFeed(
     if ((kicked || urgent) && poll?.waits) poll.abort.abort();
     if (poll?.abort.signal.aborted) poll = null;
     if (poll === null && now >= pollDueAt()) void look();
-    if (line === null && at?.epoch && wantsLine() && now >= Math.max(connectAt, holdUntil))
-      connect(at);
+    if (line === null && at?.epoch && wantsLine() && now >= Math.max(connectAt, holdUntil)) connect(at);
 
     if (timer !== null) host.clearTimer(timer);
     const dues = [now + STEP_MAX_MS];
@@ -499,7 +499,8 @@ export function createFeed(
       pollFailures,
       lineFailures,
       nextPollAt: running && poll === null && Number.isFinite(pollDueAt()) ? Math.round(pollDueAt()) : null,
-      nextConnectAt: running && line === null && wantsLine() ? Math.round(Math.max(connectAt, holdUntil)) : null,
+      nextConnectAt:
+        running && line === null && wantsLine() ? Math.round(Math.max(connectAt, holdUntil)) : null,
     }),
   };
 }

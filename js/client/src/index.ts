@@ -1,29 +1,41 @@
-export { type Answer, type Api, createApi, parseSeq } from './api';
+export { type Answer, type Api, type ApiOptions, createApi, parseSeq } from './api';
+export { type Cache, createCache } from './cache';
+export { AUTH_HEAL, askToHeal, onHeal, TASK_NEW, TASK_UPDATE } from './domEvents';
 export { createFeed, type Feed, type FeedSnapshot, type Mode } from './feed';
+export { FAMILIES, type Family, type Freshness } from './freshness';
 export { generationId, generationIds, newJobId } from './generationId';
 export { keys } from './keys';
+export type { Mutations } from './mutations';
+export { overlay } from './optimism';
 export { inOrder, type OrderKeys, orderKeys } from './order';
+export { barePage, browserPage, type Keep, type Page as Surroundings, thisPage } from './page';
 export {
-  appendPage,
   GENERATIONS,
+  inShot,
   JOBS,
   type List,
   listOf,
+  type Narrowing,
+  narrowedTo,
   type Page,
-  patchList,
-  putRow,
-  removeRow,
-  renewRow,
+  placeIn,
+  type Rule,
+  SHOTS,
 } from './patch';
+export { type CountsAt, patched, type WalletAt } from './patcher';
 export {
   type Draft,
   type Layers,
   layersOf,
-  overdue,
   type Tile,
   type TileState,
   tilesOf,
 } from './placeholders';
 export { Problem, readProblem, Unreachable } from './problem';
+export { createProject, LATE_MS } from './project';
+export type { Heard, Local, News, Project, ProjectOptions, Snapshot } from './projectShape';
 export * from './resources';
-export { type Outcome, submitJob, type Trouble, troubleOf } from './submission';
+export { exposeSnapshot } from './snapshot';
+export { added, createStore, removed, type Store } from './store';
+export type { Outcome, Trouble } from './submission';
+export type { Role } from './tabs';

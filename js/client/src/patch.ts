@@ -1,4 +1,4 @@
-import type { Change, Generation, Job } from './resources';
+import type { Change, Generation, Job, Shot } from './resources';
 
 /**
  * A list as the cache holds it. Every row remembers the `seq` it was read at, so that an entry which a page or
@@ -17,6 +17,8 @@ export interface Rule<T> {
   readonly belongs: (row: T) => boolean;
   /** Order of the list, ties broken: 0 only for the same row. */
   readonly compare: (a: T, b: T) => number;
+  /** What the log's row lacks and the list has. */
+  readonly complete?: (row: T, known: T | undefined) => T;
 }
 
 export interface Page<T> {
@@ -40,6 +42,53 @@ export const GENERATIONS: Rule<Generation> = {
 /** Every job this page has heard of; which of them have tiles is for `placeholders.ts` to say. */
 export const JOBS: Rule<Job> = { belongs: () => true, compare: newestFirst };
 
+const byPosition = (a: string | null, b: string | null): number =>
+  a === b ? 0 : a === null ? 1 : b === null ? -1 : a < b ? -1 : 1;
+
+/** Where a result stands in a shot; undefined: it is not in it. */
+export const placeIn = (row: Generation, shot: string): string | null | undefined =>
+  row.shots?.find(({ shot_id }) => shot_id === shot)?.position;
+
+/** A shot's results in its order, those without a place at the end. */
+export const inShot = (shot: string): Rule<Generation> => ({
+  belongs: (row) => GENERATIONS.belongs(row) && placeIn(row, shot) !== undefined,
+  compare: (a, b) => byPosition(placeIn(a, shot) ?? null, placeIn(b, shot) ?? null) || newestFirst(a, b),
+});
+
+/** What a gallery may be narrowed to. */
+export interface Narrowing {
+  readonly kind?: string;
+  readonly starred?: boolean;
+  readonly model?: string;
+  readonly q?: string;
+}
+
+const wordsOf = (text: string): string[] => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+
+/** As the server searches: every word of the search begins some word of the prompt or the model. */
+function finds(row: Generation, q: string): boolean {
+  const words = wordsOf(`${row.prompt ?? ''} ${row.model ?? ''}`);
+  return wordsOf(q).every((part) => words.some((word) => word.startsWith(part)));
+}
+
+export const narrowedTo = ({ kind, starred, model, q }: Narrowing): Rule<Generation> => ({
+  belongs: (row) =>
+    GENERATIONS.belongs(row) &&
+    (kind === undefined || row.kind === kind) &&
+    (starred === undefined || row.starred === starred) &&
+    (model === undefined || row.model === model) &&
+    (q === undefined || finds(row, q)),
+  compare: newestFirst,
+});
+
+const NO_COUNTS = { total: 0, unpositioned: 0, videos: 0 };
+
+export const SHOTS: Rule<Shot> = {
+  belongs: () => true,
+  compare: (a, b) => byPosition(a.position, b.position) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+  complete: (row, known) => ({ ...row, counts: row.counts ?? known?.counts ?? NO_COUNTS }),
+};
+
 export const listOf = <T extends Row>(page: Page<T>, seq: number): List<T> => ({
   rows: page.items,
   seqs: Object.fromEntries(page.items.map((row) => [row.id, seq])),
@@ -54,7 +103,9 @@ function without<T extends Row>(list: List<T>, id: string): List<T> {
 }
 
 /** Puts one row, read at `seq`, where it belongs; older knowledge than ours changes nothing. */
-export function putRow<T extends Row>(list: List<T>, row: T, seq: number, rule: Rule<T>): List<T> {
+export function putRow<T extends Row>(list: List<T>, given: T, seq: number, rule: Rule<T>): List<T> {
+  const before = rule.complete && list.rows.find((other) => other.id === given.id);
+  const row = rule.complete ? rule.complete(given, before) : given;
   const known = list.seqs[row.id];
   if (known !== undefined ? known >= seq : list.seq >= seq) return list;
   const seqs = { ...list.seqs, [row.id]: seq };

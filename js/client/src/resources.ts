@@ -32,6 +32,12 @@ export interface Job {
   readonly credits: { readonly quoted: number | null; readonly charged: number | null } | null;
   readonly error: JobError | null;
   readonly generations: readonly string[];
+  readonly kind?: Kind;
+  readonly target?: Target | null;
+  readonly template?: string | null;
+  readonly tags?: readonly string[];
+  readonly deadline_at?: string;
+  readonly cancel_requested_at?: string | null;
   readonly created_at: string;
   readonly submitted_at: string | null;
   readonly completed_at: string | null;
@@ -55,10 +61,83 @@ export interface Generation {
     readonly thumbs?: Readonly<Record<string, string>> | null;
   };
   readonly starred: boolean;
+  /** The shots it is in, and where; position null: in the shot, in no order. */
+  readonly shots?: readonly ShotPlace[];
   readonly prompt: string | null;
   readonly model: string | null;
   readonly created_at: string;
   readonly deleted_at: string | null;
+}
+
+export interface ShotPlace {
+  readonly shot_id: string;
+  /** Fractional index: compares as text. */
+  readonly position: string | null;
+}
+
+export interface ShotCounts {
+  readonly total: number;
+  readonly unpositioned: number;
+  readonly videos: number;
+}
+
+export interface Shot {
+  readonly id: string;
+  readonly project_id: string;
+  readonly name: string;
+  readonly position: string;
+  readonly created_at: string;
+  readonly counts: ShotCounts;
+}
+
+/** Where results go: into a shot, or onto a canvas node (J9). */
+export interface Target {
+  readonly shot_id?: string;
+  readonly node_id?: string;
+  readonly position?: string | null;
+}
+
+export interface JobCounts {
+  readonly pending: number;
+  readonly processing: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly canceled: number;
+}
+
+export interface Template {
+  readonly id: string;
+  readonly slug: string;
+  readonly name: string;
+  readonly model: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly start: string | null;
+  readonly variables: readonly string[];
+}
+
+export interface CreditEntry {
+  readonly id: number;
+  readonly at: string;
+  readonly reason: string;
+  readonly amount: number;
+  readonly job_id: string | null;
+  readonly note: string | null;
+  readonly balance: number;
+  readonly available: number;
+}
+
+export interface TraceStep {
+  readonly step: string;
+  readonly at: string;
+  readonly attempt: number;
+  readonly detail: Readonly<Record<string, unknown>> | null;
+}
+
+export interface Trace {
+  readonly job_id: string;
+  readonly stage: string;
+  readonly steps: readonly TraceStep[];
+  readonly said: string;
 }
 
 export interface Wallet {
@@ -116,6 +195,9 @@ export interface JobRequest {
   readonly input: Readonly<Record<string, unknown>>;
   readonly n: number;
   readonly start?: string | null;
+  readonly target?: Target;
+  readonly template?: string;
+  readonly variables?: Readonly<Record<string, string | number | boolean>>;
 }
 
 export type Table = 'jobs' | 'generations' | 'credits' | (string & {});
@@ -146,6 +228,8 @@ export interface ProgressNote extends Progress {
 
 export interface ClientConfig {
   readonly realtime_enabled?: boolean;
+  readonly legacy_listeners_enabled?: boolean;
+  readonly invalidation?: { readonly flush_ms?: number; readonly delete_flush_ms?: number };
   readonly deadmode_force_polling_ms?: number | null;
   readonly heartbeat_ms?: number;
 }

@@ -12,7 +12,12 @@ export interface Trouble {
 }
 
 export type Outcome =
-  | { readonly kind: 'accepted'; readonly job: Job; readonly seq: number | null }
+  | {
+      readonly kind: 'accepted';
+      readonly job: Job;
+      readonly seq: number | null;
+      readonly isFirstTry: boolean;
+    }
   | { readonly kind: 'refused'; readonly trouble: Trouble };
 
 export interface SubmissionHost {
@@ -20,11 +25,15 @@ export interface SubmissionHost {
   readonly random: () => number;
   /** True once the job's row came by another way (the feed): no need to ask on. */
   readonly alreadyThere?: () => Job | null;
+  /** False: the browser knows that there is no network. The submit waits for it, and no try is counted. */
+  readonly isOnline?: () => boolean;
 }
 
 /** About a minute of trying; after that the person decides, and a retry still carries the same id. */
 export const ATTEMPTS_MAX = 7;
 const PAUSE_MAX_MS = 20_000;
+/** Between two looks whether the network is back. */
+const OFFLINE_LOOK_MS = 500;
 
 export const troubleOf = (error: unknown): Trouble =>
   error instanceof Problem
@@ -55,13 +64,21 @@ export async function submitJob(
   request: JobRequest,
   host: SubmissionHost,
 ): Promise<Outcome> {
-  const accepted = ({ data, seq }: Answer<Job>): Outcome => ({ kind: 'accepted', job: data, seq });
+  // A template brings its own model and input; ours are only what the tile shows meanwhile.
+  const body = request.template === undefined ? request : { ...request, model: undefined, input: undefined };
   let last: unknown = null;
+  const accepted = ({ data, seq }: Answer<Job>): Outcome => ({
+    kind: 'accepted',
+    job: data,
+    seq,
+    isFirstTry: last === null,
+  });
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    while (host.isOnline?.() === false) await host.sleep(OFFLINE_LOOK_MS);
     const job = host.alreadyThere?.() ?? null;
-    if (job !== null) return { kind: 'accepted', job, seq: null };
+    if (job !== null) return { kind: 'accepted', job, seq: null, isFirstTry: false };
     try {
-      return accepted(await api.call<Job>('POST', `/v1/projects/${project}/jobs`, { body: request }));
+      return accepted(await api.call<Job>('POST', `/v1/projects/${project}/jobs`, { body }));
     } catch (error) {
       last = error;
       if (!mayPass(error)) return { kind: 'refused', trouble: troubleOf(error) };

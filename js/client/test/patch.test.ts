@@ -1,16 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import type { Change, Generation } from '../src';
 import {
   appendPage,
-  type Change,
   GENERATIONS,
-  type Generation,
   type List,
   listOf,
   patchList,
   putRow,
   removeRow,
   renewRow,
-} from '../src';
+} from '../src/patch';
 import { aChange, aGeneration } from './builders';
 
 const at = (second: number): string => `2026-11-21T08:00:${String(second).padStart(2, '0')}Z`;

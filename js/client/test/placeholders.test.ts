@@ -7,10 +7,9 @@ import {
   layersOf,
   newJobId,
   orderKeys,
-  overdue,
   tilesOf,
 } from '../src';
-import type { Draft, Shelf } from '../src/placeholders';
+import { type Draft, overdue, type Shelf } from '../src/placeholders';
 import { aGeneration, aJob, JOB_ID } from './builders';
 
 const empty: Shelf = { rows: [], jobs: [], drafts: [], arrived: new Set(), dismissed: new Set() };

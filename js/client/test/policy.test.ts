@@ -4,6 +4,7 @@ import { type FreshnessState, nextPoll, waitFor } from '../src/policy';
 
 const calm: FreshnessState = {
   lineOpen: true,
+  led: false,
   proofAgeMs: 100,
   beatMs: 15_000,
   visible: true,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type Api, type Job, type JobRequest, Problem, submitJob, Unreachable } from '../src';
+import { type Api, type Job, type JobRequest, Problem, Unreachable } from '../src';
 import { createApi } from '../src/api';
-import { ATTEMPTS_MAX } from '../src/submission';
+import { ATTEMPTS_MAX, submitJob } from '../src/submission';
 import { aJob, JOB_ID } from './builders';
 
 const request: JobRequest = { id: JOB_ID, model: 'local/picture', input: { prompt: 'x' }, n: 1 };
@@ -28,7 +28,7 @@ function scripted(steps: Step[]) {
 describe('submitting', () => {
   it('posts once when it is accepted', async () => {
     const { api, calls, host } = scripted([aJob()]);
-    expect(await submitJob(api, 'p', request, host)).toEqual({ kind: 'accepted', job: aJob(), seq: 5 });
+    expect(await submitJob(api, 'p', request, host)).toMatchObject({ kind: 'accepted', job: aJob(), seq: 5 });
     expect(calls).toHaveLength(1);
   });
   it('repeats an unanswered submit under the same id', async () => {

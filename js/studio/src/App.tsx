@@ -1,17 +1,23 @@
-import { createApi, newJobId, Problem, type Session } from '@safelight/client';
-import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useEffect, useMemo, useState } from 'react';
+import {
+  createApi,
+  createStore,
+  newJobId,
+  Problem,
+  SafelightProvider,
+  type Session,
+  useStore,
+} from '@safelight/react';
+import { useQuery } from '@tanstack/react-query';
+import { useState } from 'react';
 import { Toaster } from 'sonner';
 import { SignedOut, Unanswered, Waking } from './components/Doors';
 import { Studio } from './components/Studio';
-import { createDarkroom } from './darkroom';
-import { RoomProvider } from './room';
-import { createStore, useStore } from './store';
-import { exposeSnapshot } from './window';
+import { useTheme } from './theme';
 
 /** Set once any call answers 401: the session ended while the page was open. */
 const signedOut = createStore(false);
-const api = createApi({ instanceId: newJobId(), onUnauthorized: () => signedOut.set(true) });
+const onUnauthorized = (): void => signedOut.set(true);
+const api = createApi({ instanceId: newJobId(), onUnauthorized });
 
 export function App() {
   const session = useQuery({
@@ -23,6 +29,7 @@ export function App() {
   });
   const ended = useStore(signedOut);
   const [chosen, setChosen] = useState<string | null>(null);
+  const { shade } = useTheme();
 
   if (ended) return <SignedOut />;
   if (session.data === undefined) {
@@ -31,30 +38,10 @@ export function App() {
   }
   const project = chosen ?? session.data.project_id;
   if (project === null) return <Unanswered message="There is no project here that you may open." />;
-  return <Project key={project} project={project} session={session.data} onProject={setChosen} />;
-}
-
-interface ProjectProps {
-  readonly project: string;
-  readonly session: Session;
-  readonly onProject: (project: string) => void;
-}
-
-function Project({ project, session, onProject }: ProjectProps) {
-  const cache = useQueryClient();
-  const room = useMemo(() => createDarkroom(api, project, cache), [project, cache]);
-  useEffect(() => {
-    const hide = exposeSnapshot(room);
-    const close = room.open(); // keeps in step: the connection to the server
-    return () => {
-      close();
-      hide();
-    };
-  }, [room]);
   return (
-    <RoomProvider value={room}>
-      <Studio session={session} onProject={onProject} />
-      <Toaster position="bottom-left" theme="system" visibleToasts={4} offset={20} className="toasts" />
-    </RoomProvider>
+    <SafelightProvider key={project} project={project} onUnauthorized={onUnauthorized} fallback={<Waking />}>
+      <Studio session={session.data} project={project} onProject={setChosen} />
+      <Toaster position="bottom-left" theme={shade} visibleToasts={4} offset={20} className="toasts" />
+    </SafelightProvider>
   );
 }

@@ -1,4 +1,4 @@
-import type { Job, Model, Tile } from '@safelight/client';
+import type { Job, Model, Tile } from '@safelight/react';
 
 /** Names the models give to the same wish. */
 export const ASPECT_FIELDS = ['aspect_ratio', 'image_size', 'size', 'aspect'] as const;

@@ -1,4 +1,4 @@
-import { type JobRequest, type Model, type ModelField, newJobId } from '@safelight/client';
+import { type JobRequest, type Model, type ModelField, newJobId } from '@safelight/react';
 
 /** Settings with a control of their own in the composer; the prompt and pictures have other places. */
 export const settings = (model: Model | undefined): readonly ModelField[] =>

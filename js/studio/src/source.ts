@@ -1,4 +1,4 @@
-import type { Generation } from '@safelight/client';
+import type { Generation } from '@safelight/react';
 
 /** Which file shows a row, and where. */
 export type Source =

@@ -1,4 +1,4 @@
-import { type Api, Problem, readProblem, Unreachable } from '@safelight/client';
+import { type Api, Problem, readProblem, Unreachable } from '@safelight/react';
 
 /** Where the server wants the bytes (M5); no `upload` means that it has them already. */
 interface UploadTicket {

@@ -1,7 +1,6 @@
+import { type News, useProject } from '@safelight/react';
 import { useEffect, useRef, useState } from 'react';
 import { toast } from 'sonner';
-import type { News } from '../darkroom';
-import { useRoom } from '../room';
 import { credits } from '../words';
 
 /** Several results within a breath are one sentence. */
@@ -11,7 +10,7 @@ const shorten = (text: string): string => (text.length > 60 ? `${text.slice(0, 5
 
 function sentence(news: readonly News[]): string {
   const finished = news.flatMap((item) => (item.kind === 'finished' ? [item.generation] : []));
-  const failed = news.length - finished.length;
+  const failed = news.filter(({ kind }) => kind === 'failed' || kind === 'refused').length;
   const parts: string[] = [];
   const [first] = finished;
   if (finished.length === 1 && first) parts.push(`Finished: ${shorten(first.prompt ?? first.kind)}.`);
@@ -22,7 +21,7 @@ function sentence(news: readonly News[]): string {
 
 /** Speaks for those who do not see the tiles, and toasts what needs a hand. */
 export function Announcer() {
-  const room = useRoom();
+  const room = useProject();
   const [said, setSaid] = useState('');
   const waiting = useRef<News[]>([]);
 
@@ -34,6 +33,13 @@ export function Announcer() {
       waiting.current = [];
     };
     const stop = room.onNews((news) => {
+      if (news.kind === 'late') {
+        toast('It takes longer than usual', {
+          id: news.jobId,
+          description: 'The job goes on without this page, and its result will be in the library.',
+        });
+      }
+      if (news.kind === 'completed' || news.kind === 'canceled' || news.kind === 'late') return;
       waiting.current.push(news);
       timer ??= window.setTimeout(speak, BATCH_MS);
       if (news.kind === 'refused' && news.draft.trouble?.code === 'insufficient_credits') {

@@ -1,12 +1,10 @@
-import type { Model, ModelField, Tile } from '@safelight/client';
-import { keys } from '@safelight/client';
+import type { Model, ModelField, Tile } from '@safelight/react';
+import { keys, useModels, useProject, useWallet } from '@safelight/react';
 import { useQuery } from '@tanstack/react-query';
 import { ArrowUp } from 'lucide-react';
 import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from 'react';
 import { keepHabits, keptHabits } from '../keepsakes';
 import { jobBody, jobRequest, settings, takesStart, type Wish, wantsPrompt } from '../request';
-import { useRoom } from '../room';
-import { useModels, useWallet } from '../tiles';
 import { credits } from '../words';
 import { FieldControl } from './FieldControl';
 import { MoreSettings } from './MoreSettings';
@@ -42,7 +40,7 @@ function useSettled<T>(value: T, ms: number): T {
 
 /** What this would cost, in the server's own words (C3). */
 function useQuote(model: Model | undefined, wish: Wish): number | null {
-  const { api, project } = useRoom();
+  const { api, project } = useProject();
   // The words do not change the price, and half-written ones need not travel.
   const priced = model ? jobBody(model, { ...wish, prompt: wish.prompt.trim() === '' ? '' : 'x' }) : null;
   const body = useSettled(priced, QUOTE_PAUSE_MS);
@@ -62,7 +60,7 @@ function useQuote(model: Model | undefined, wish: Wish): number | null {
 }
 
 export function Composer({ seed, tiles }: ComposerProps) {
-  const room = useRoom();
+  const room = useProject();
   const { models } = useModels();
   const wallet = useWallet()?.wallet;
   const [habits] = useState(keptHabits);

@@ -1,9 +1,8 @@
-import type { Mode } from '@safelight/client';
+import type { Mode, Realtime } from '@safelight/react';
+import { useProject, useStore } from '@safelight/react';
 import { useId } from 'react';
 import { useNow } from '../clock';
 import { usePanel } from '../panel';
-import { useRoom } from '../room';
-import { useStore } from '../store';
 import { ago } from '../words';
 
 const WORDS: Readonly<Record<Mode, { label: string; meaning: string }>> = {
@@ -20,8 +19,15 @@ const WORDS: Readonly<Record<Mode, { label: string; meaning: string }>> = {
   },
 };
 
+const WAYS: Readonly<Record<Realtime['transport'], string>> = {
+  socket: 'socket',
+  stream: 'event stream',
+  tab: 'another tab of yours',
+  poll: 'polling',
+};
+
 export function Connection() {
-  const room = useRoom();
+  const room = useProject();
   const pulse = useStore(room.pulse);
   const { place, open, setOpen } = usePanel();
   const panel = useId();
@@ -55,13 +61,13 @@ export function Connection() {
 }
 
 function Figures() {
-  const { cursor, head, lastEventAt, lastProofAt, transport } = useStore(useRoom().pulse);
+  const { cursor, head, lastEventAt, lastProofAt, transport } = useStore(useProject().pulse);
   const now = useNow();
   const since = (at: number | null): string => (at === null ? 'never yet' : ago((now - at) / 1000));
   return (
     <dl>
       <dt>Way</dt>
-      <dd>{transport === 'stream' ? 'event stream' : 'polling'}</dd>
+      <dd>{WAYS[transport]}</dd>
       <dt>Read up to</dt>
       <dd>{cursor === null ? '–' : `${cursor.seq} of ${head ?? cursor.seq}`}</dd>
       <dt>Last change</dt>

@@ -1,9 +1,8 @@
-import type { Model, Tile } from '@safelight/client';
+import type { Model, Tile } from '@safelight/react';
+import { useProject, useStore } from '@safelight/react';
 import { useMemo } from 'react';
 import { thumbHashToDataURL } from 'thumbhash';
 import { useNow } from '../clock';
-import { useRoom } from '../room';
-import { useStore } from '../store';
 import { elapsed, timeLeft } from '../words';
 
 interface DevelopingProps {
@@ -46,7 +45,7 @@ export function Developing({ tile, model, prompt, quiet }: DevelopingProps) {
 
 /** Only what is known: a percent if the provider gives one, a time if somebody has an idea of it (J10). */
 function Status({ tile, model }: { readonly tile: Tile; readonly model: Model | undefined }) {
-  const room = useRoom();
+  const room = useProject();
   const now = useNow();
   const heard = useStore(room.heard).get(tile.jobId ?? '');
   const canceling = useStore(room.local).canceling.has(tile.jobId ?? '');

@@ -1,8 +1,7 @@
-import type { Tile } from '@safelight/client';
+import type { Tile } from '@safelight/react';
+import { useProject, useStore } from '@safelight/react';
 import { CircleSlash, RotateCcw, TriangleAlert, X } from 'lucide-react';
 import { toast } from 'sonner';
-import { useRoom } from '../room';
-import { useStore } from '../store';
 import { credits } from '../words';
 
 interface Story {
@@ -34,7 +33,7 @@ function storyOf({ state, job, draft }: Tile): Story {
 
 /** A tile that became no picture: says why, what it cost, and what can be done (F3, J7). */
 export function Ended({ tile }: { readonly tile: Tile }) {
-  const room = useRoom();
+  const room = useProject();
   const retrying = useStore(room.local).retrying.has(tile.jobId ?? '');
   const { title, text, charged, retry } = storyOf(tile);
   const canceled = tile.state === 'canceled';
@@ -70,7 +69,7 @@ export function Ended({ tile }: { readonly tile: Tile }) {
             disabled={retrying}
             onClick={() => {
               room
-                .retry(tile)
+                .retry(tile.jobId ?? '')
                 .catch((error: Error) => toast.error('Not retried', { description: error.message }));
             }}
           >

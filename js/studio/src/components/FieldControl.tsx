@@ -1,4 +1,4 @@
-import type { ModelField } from '@safelight/client';
+import type { ModelField } from '@safelight/react';
 
 interface FieldControlProps {
   readonly field: ModelField;

@@ -1,7 +1,9 @@
-import type { Tile as TileOf } from '@safelight/client';
+import type { Tile as TileOf } from '@safelight/react';
+import { useModels } from '@safelight/react';
 import { useWindowVirtualizer } from '@tanstack/react-virtual';
 import {
   type KeyboardEvent,
+  type ReactNode,
   type RefObject,
   useEffect,
   useLayoutEffect,
@@ -11,17 +13,15 @@ import {
 } from 'react';
 import { aspectOf } from '../aspect';
 import { justify } from '../justify';
-import { useRoom } from '../room';
-import { useGenerations, useModels } from '../tiles';
-import type { Seed } from './Composer';
-import { Empty } from './Empty';
 import { Tile } from './Tile';
 
 interface GalleryProps {
   readonly tiles: readonly TileOf[];
   readonly loaded: boolean;
+  readonly hasMore: boolean;
+  readonly loadMore: () => Promise<void>;
+  readonly empty: ReactNode;
   readonly onOpen: (id: string) => void;
-  readonly onReuse: (seed: Seed) => void;
 }
 
 const OVERSCAN_ROWS = 3;
@@ -51,10 +51,8 @@ function useWidth(): [RefObject<HTMLUListElement | null>, number, number] {
   return [ref, box.width, box.top];
 }
 
-export function Gallery({ tiles, loaded, onOpen, onReuse }: GalleryProps) {
-  const room = useRoom();
+export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: GalleryProps) {
   const { models } = useModels();
-  const more = useGenerations()?.nextCursor ?? null;
   const [ref, width, top] = useWidth();
   const [focusId, setFocusId] = useState<string | null>(null);
   const [unseen, setUnseen] = useState(0);
@@ -104,12 +102,12 @@ export function Gallery({ tiles, loaded, onOpen, onReuse }: GalleryProps) {
 
   const rows = virtual.getVirtualItems();
   const lastRow = rows.at(-1)?.index ?? 0;
-  const nearEnd = more !== null && lastRow >= layout.rows.length - OVERSCAN_ROWS - 1;
+  const nearEnd = hasMore && lastRow >= layout.rows.length - OVERSCAN_ROWS - 1;
   const loading = useRef(false);
   useEffect(() => {
-    if (!nearEnd || more === null || loading.current) return;
+    if (!nearEnd || loading.current) return;
     loading.current = true;
-    room.loadMore().then(
+    loadMore().then(
       () => {
         loading.current = false;
       },
@@ -120,9 +118,9 @@ export function Gallery({ tiles, loaded, onOpen, onReuse }: GalleryProps) {
         }, 3000);
       },
     );
-  }, [nearEnd, more, room]);
+  }, [nearEnd, loadMore]);
 
-  if (loaded && tiles.length === 0) return <Empty onReuse={onReuse} />;
+  if (loaded && tiles.length === 0) return empty;
 
   const from = rows.length > 0 ? (layout.rows[rows[0]?.index ?? 0]?.from ?? 0) : 0;
   const to = layout.rows[lastRow]?.to ?? 0;

@@ -1,5 +1,5 @@
-import type { Session } from '@safelight/client';
-import { useWallet } from '../tiles';
+import type { Session } from '@safelight/react';
+import { useWallet } from '@safelight/react';
 import { credits } from '../words';
 import { Connection } from './Connection';
 import { Lamp } from './Lamp';

@@ -1,8 +1,8 @@
-import type { Generation, Tile } from '@safelight/client';
+import type { Generation, Tile } from '@safelight/react';
+import { useProject } from '@safelight/react';
 import { ChevronLeft, ChevronRight, Download, ImagePlus, PenLine, Star, Trash2, X } from 'lucide-react';
 import { type KeyboardEvent, useEffect, useRef, useState } from 'react';
-import { toast } from 'sonner';
-import { useRoom } from '../room';
+import { useActs } from '../acts';
 import { thumbOf } from '../source';
 import { elapsed, fileSize } from '../words';
 import type { Seed } from './Composer';
@@ -13,8 +13,6 @@ interface LightboxProps {
   readonly onOpen: (id: string | null) => void;
   readonly onReuse: (seed: Seed) => void;
 }
-
-const UNDO_MS = 8_000;
 
 /** One result, large. The native dialog keeps the focus inside and gives it back. */
 export function Lightbox({ tiles, openId, onOpen, onReuse }: LightboxProps) {
@@ -72,32 +70,14 @@ interface SheetProps {
 }
 
 function Sheet({ row, first, last, go, onClose, onLeave, onReuse }: SheetProps) {
-  const room = useRoom();
+  const acts = useActs();
   const sheet = useRef<HTMLElement>(null);
   useEffect(() => sheet.current?.focus(), []);
 
-  const star = (): void => {
-    room
-      .star(row.id, !row.starred)
-      .catch((error: Error) => toast.error('Not starred', { description: error.message }));
-  };
+  const star = (): void => acts.star([row.id], !row.starred);
   const remove = (): void => {
     onLeave();
-    room.remove(row.id).then(
-      () =>
-        toast('Deleted', {
-          duration: UNDO_MS,
-          action: {
-            label: 'Undo',
-            onClick: () => {
-              room
-                .restore(row.id)
-                .catch((error: Error) => toast.error('Not restored', { description: error.message }));
-            },
-          },
-        }),
-      (error: Error) => toast.error('Not deleted', { description: error.message }),
-    );
+    acts.remove([row.id]);
   };
 
   function onKey(event: KeyboardEvent): void {
@@ -215,7 +195,7 @@ function Sheet({ row, first, last, go, onClose, onLeave, onReuse }: SheetProps) 
 
 /** What is already here is shown at once; the original comes over it when it is decoded. */
 function Large({ row }: { readonly row: Generation }) {
-  const room = useRoom();
+  const room = useProject();
   const [sharp, setSharp] = useState(false);
   const image = useRef<HTMLImageElement>(null);
   const [src, setSrc] = useState(row.urls.original);

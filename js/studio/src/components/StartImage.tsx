@@ -1,9 +1,9 @@
-import type { Tile } from '@safelight/client';
+import type { Tile } from '@safelight/react';
+import { useProject } from '@safelight/react';
 import { ImagePlus, X } from 'lucide-react';
 import { useEffect, useRef } from 'react';
 import { toast } from 'sonner';
 import { usePanel } from '../panel';
-import { useRoom } from '../room';
 import { thumbOf } from '../source';
 import { uploadImage } from '../upload';
 
@@ -25,7 +25,7 @@ interface PickerProps {
 const RECENT = 8;
 
 function Picker({ onStart, needed, tiles }: PickerProps) {
-  const { api, project } = useRoom();
+  const { api, project } = useProject();
   const { place, open, setOpen } = usePanel();
   const file = useRef<HTMLInputElement>(null);
   const recent = tiles.flatMap(({ row }) => (row?.kind === 'image' ? [row] : [])).slice(0, RECENT);

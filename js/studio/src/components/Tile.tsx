@@ -1,10 +1,10 @@
-import { layersOf, type Model, type Tile as TileOf } from '@safelight/client';
+import { layersOf, type Model, type Tile as TileOf, useProject } from '@safelight/react';
 import { Star, X } from 'lucide-react';
 import { type CSSProperties, memo, useCallback, useState } from 'react';
 import { toast } from 'sonner';
+import { useActs } from '../acts';
 import type { Box } from '../justify';
 import { wasPainted } from '../painted';
-import { useRoom } from '../room';
 import { elapsed } from '../words';
 import { Developing } from './Developing';
 import { Ended } from './Ended';
@@ -33,7 +33,7 @@ const same = (a: TileProps, b: TileProps): boolean =>
 
 /** One result from its first moment on. The same element from submit to picture: nothing is swapped (F3). */
 export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, onOpen }: TileProps) {
-  const room = useRoom();
+  const acts = useActs();
   const [decoded, setDecoded] = useState(false);
   const [painted, setPainted] = useState(false);
   const [hovered, setHovered] = useState(false);
@@ -53,10 +53,7 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
   };
   const open = (): void => (row !== null ? onOpen(tile.id) : undefined);
   const star = (): void => {
-    if (row === null) return;
-    room
-      .star(row.id, !row.starred)
-      .catch((error: Error) => toast.error('Not starred', { description: error.message }));
+    if (row !== null) acts.star([row.id], !row.starred);
   };
 
   return (
@@ -129,7 +126,7 @@ const promptOf = (tile: TileOf): string => {
 };
 
 function Cancel({ jobId, started }: { readonly jobId: string; readonly started: boolean }) {
-  const room = useRoom();
+  const room = useProject();
   if (!started) return null;
   return (
     <button

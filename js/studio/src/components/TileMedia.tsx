@@ -1,8 +1,8 @@
-import type { Generation } from '@safelight/client';
+import type { Generation } from '@safelight/react';
+import { useProject } from '@safelight/react';
 import { Music } from 'lucide-react';
 import { useEffect, useRef, useState } from 'react';
 import { afterPaint, rememberPainted, wasPainted } from '../painted';
-import { useRoom } from '../room';
 import { type Source, tileSource } from '../source';
 
 interface TileMediaProps {
@@ -21,7 +21,7 @@ const LOADS_MAX = 4;
 
 /** The file chosen first stays, however often it is signed anew; only a failed load asks for a new address. */
 function useLastingSource(row: Generation): { source: Source; failures: number; onBroken: () => void } {
-  const room = useRoom();
+  const room = useProject();
   const [source, setSource] = useState(() => tileSource(row));
   const [failures, setFailures] = useState(0);
   const latest = useRef(row);
@@ -39,10 +39,13 @@ function useLastingSource(row: Generation): { source: Source; failures: number; 
 
 /** The picture itself. It is shown only once it is decoded, over the placeholder, which goes after that frame. */
 export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }: TileMediaProps) {
+  const room = useProject();
   const { source, failures, onBroken } = useLastingSource(row);
   const [sizes] = useState(`${width}px`);
   const [plain] = useState(() => wasPainted(row.id));
   const image = useRef<HTMLImageElement>(null);
+  const latest = useRef(row);
+  latest.current = row;
   const broke = useRef(onBroken);
   broke.current = onBroken;
 
@@ -64,6 +67,7 @@ export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }
     let timer: number | null = null;
     const stop = afterPaint(() => {
       rememberPainted(row.id);
+      room.painted(latest.current);
       if (plain) onPainted();
       else timer = window.setTimeout(onPainted, REVEAL_MS);
     });
@@ -71,7 +75,7 @@ export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }
       stop();
       if (timer !== null) window.clearTimeout(timer);
     };
-  }, [visible, plain, row.id, onPainted]);
+  }, [visible, plain, row.id, onPainted, room]);
 
   const lost = failures >= LOADS_MAX;
   useEffect(() => {

@@ -1,5 +1,3 @@
-import { useSyncExternalStore } from 'react';
-
 /** A value that says when it changes: for what is neither the server's (the query cache) nor one component's. */
 export interface Store<T> {
   get(): T;
@@ -16,23 +14,23 @@ export function createStore<T>(initial: T): Store<T> {
       const computed = typeof next === 'function' ? (next as (value: T) => T)(value) : next;
       if (Object.is(computed, value)) return;
       value = computed;
-      for (const listener of listeners) listener();
+      for (const listener of [...listeners]) listener();
     },
     subscribe(listener) {
       listeners.add(listener);
-      return () => listeners.delete(listener);
+      return () => {
+        listeners.delete(listener);
+      };
     },
   };
 }
 
-export const useStore = <T>(store: Store<T>): T => useSyncExternalStore(store.subscribe, store.get);
-
 export const added = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> =>
   items.every((item) => set.has(item)) ? set : new Set([...set, ...items]);
 
-export const removed = <T>(set: ReadonlySet<T>, item: T): ReadonlySet<T> => {
-  if (!set.has(item)) return set;
+export const removed = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> => {
+  if (!items.some((item) => set.has(item))) return set;
   const next = new Set(set);
-  next.delete(item);
+  for (const item of items) next.delete(item);
   return next;
 };

@@ -1,0 +1,480 @@
+import type { Answer } from './api';
+import { onHeal, tellPage } from './domEvents';
+import { createFeed, type Feed, type FeedSnapshot, type Mode } from './feed';
+import { ages, proven } from './freshness';
+import { newJobId } from './generationId';
+import { createHoldings } from './holdings';
+import { keys } from './keys';
+import type { OpenLine } from './line';
+import { createMutations, type Mutations } from './mutations';
+import { GENERATIONS, JOBS, type List, listOf, type Page, putRow } from './patch';
+import type { WalletAt } from './patcher';
+import { type Draft, overdue } from './placeholders';
+import type { Heard, Local, News, Project, ProjectOptions } from './projectShape';
+import { readJobs } from './reading';
+import {
+  type Change,
+  type ClientConfig,
+  type Generation,
+  isUnfinished,
+  type Job,
+  type Progress,
+  type Wallet,
+} from './resources';
+import { createScheduler } from './scheduler';
+import { answered, anyTime, offset, reached, type ServerClock } from './serverClock';
+import { realtimeUrlOf, socketLine } from './socketLine';
+import { added, createStore, removed } from './store';
+import { streamLine } from './streamLine';
+import { submitJob } from './submission';
+import { createTabs, type Tabs } from './tabs';
+import { createTelemetry } from './telemetry';
+
+const PAGE = 60;
+const REREAD_MAX = 200;
+/** A finished job's row comes before it in the log; later than this, we look for it. */
+const OVERDUE_GRACE_MS = 4_000;
+/** S8: a switch is obeyed within 10 s, also where no socket tells of it. */
+const CONFIG_EVERY_MS = 9_000;
+/** F9. */
+export const LATE_MS = 10 * 60_000;
+/** Results on their way to the screen; what is never painted must not gather. */
+const COMMITTED_MAX = 1_000;
+
+export function createProject(options: ProjectOptions): Project {
+  const { api, project, cache, page } = options;
+  const base = `/v1/projects/${project}`;
+  const scheduler = createScheduler(page.clockwork);
+  const { now } = scheduler;
+  const draftsKey = `safelight.drafts.${project}`;
+  const dismissedKey = `safelight.dismissed.${project}`;
+  const local = createStore<Local>({
+    drafts: page.session.read<readonly Draft[]>(draftsKey, []),
+    arrived: new Set(),
+    dismissed: new Set(page.durable.read<string[]>(dismissedKey, [])),
+    canceling: new Set(),
+    retrying: new Set(),
+  });
+  const heard = createStore<ReadonlyMap<string, Heard>>(new Map());
+  const listeners = new Set<(news: News) => void>();
+  let config: ClientConfig = {};
+  let clock: ServerClock = anyTime;
+  /** Results that came while we watched, and when they were committed: how long until they are seen (D2). */
+  const committed = new Map<string, number>();
+  /** Jobs that somebody here waits for. */
+  const awaited = new Map<string, number>();
+  const telemetry = createTelemetry(api, scheduler);
+  const holdings = createHoldings(api, project, cache, scheduler, () => feed.snapshot().cursor?.seq ?? 0);
+  const { freshness } = holdings;
+
+  const tell = (news: News): void => {
+    for (const listener of [...listeners]) listener(news);
+  };
+  const change = (patch: (value: Local) => Partial<Local>): void =>
+    local.set((value) => ({ ...value, ...patch(value) }));
+  const keepDrafts = (): void => page.session.write(draftsKey, local.get().drafts);
+  const jobs = (): List<Job> | undefined => cache.getQueryData(keys.jobs(project)) as List<Job> | undefined;
+  const generations = (): List<Generation> | undefined =>
+    cache.getQueryData(keys.generations(project)) as List<Generation> | undefined;
+
+  function learn(table: string, row: { readonly id: string }, seq: number): void {
+    holdings.learn(table, row, seq);
+    if (table === 'jobs') shedDrafts();
+  }
+
+  function shedDrafts(): void {
+    const known = new Set(jobs()?.rows.map((job) => job.id));
+    change(({ drafts }) => {
+      const rest = drafts.filter((draft) => !known.has(draft.request.id));
+      return rest.length === drafts.length ? {} : { drafts: rest };
+    });
+    keepDrafts();
+  }
+
+  const arrivedNow = (ids: string[]): void => change(({ arrived }) => ({ arrived: added(arrived, ...ids) }));
+
+  function hear(id: string, progress: Progress | null): void {
+    if (progress === null) return;
+    heard.set((known) => new Map(known).set(id, { progress, at: now() }));
+  }
+
+  // --- reading -------------------------------------------------------------------------------------------------
+
+  /** Jobs first, then results: a job that ends in between still has its tile, by the row or by the job. */
+  async function refetch(): Promise<number> {
+    const jobList = await readJobs(api, project, now());
+    const loaded = Math.min(REREAD_MAX, Math.max(PAGE, generations()?.rows.length ?? 0));
+    const [results, wallet, ...missing] = await Promise.all([
+      api.call<Page<Generation>>('GET', `${base}/generations?limit=${loaded}`),
+      api.call<Wallet>('GET', `${base}/credits`),
+      ...missingOf(jobList).map((id) => api.call<Job>('GET', `/v1/jobs/${id}`).catch(() => null)),
+    ]);
+    for (const job of jobList.rows) if (isUnfinished(job)) hear(job.id, job.progress);
+    const list = listOf(results.data, results.seq ?? 0);
+    arrivedNow(list.rows.map((row) => row.id));
+    const again = generations() !== undefined;
+    cache.setQueryData(keys.generations(project), list);
+    cache.setQueryData(
+      keys.jobs(project),
+      missing.reduce((all, found) => (found ? putRow(all, found.data, found.seq ?? 0, JOBS) : all), jobList),
+    );
+    shedDrafts();
+    cache.setQueryData(keys.credits(project), {
+      wallet: wallet.data,
+      seq: wallet.seq ?? 0,
+    } satisfies WalletAt);
+    for (const found of missing) if (found && !isUnfinished(found.data)) settle(found.data);
+    const seq = Math.min(jobList.seq, list.seq, wallet.seq ?? 0);
+    holdings.begin(again); // other lists were read before: whoever shows one reads it again
+    return seq;
+  }
+
+  /** Jobs that somebody waits for, or that have a tile, and that a fresh list does not name: they ended unseen. */
+  function missingOf(fresh: List<Job>): string[] {
+    const named = new Set(fresh.rows.map((job) => job.id));
+    const unfinished = (jobs()?.rows ?? []).filter(isUnfinished).map((job) => job.id);
+    return [...new Set([...awaited.keys(), ...unfinished])].filter((id) => !named.has(id)).slice(0, 20);
+  }
+
+  // --- hearing -------------------------------------------------------------------------------------------------
+
+  function onChanges(entries: readonly Change[], epoch: string): void {
+    const at = now();
+    tabs.say({ t: 'changes', epoch, entries });
+    for (const entry of entries) clock = reached(clock, Date.parse(entry.at), at);
+    holdings.take(entries);
+    const results = entries.filter((entry) => entry.table === 'generations');
+    if (results.length > 0) arrivedNow(results.map((entry) => entry.id));
+    const jobEntries = entries.filter((entry) => entry.table === 'jobs' && entry.row !== null);
+    if (jobEntries.length > 0) shedDrafts();
+    mutations.passed();
+    if (page.events !== null) tellPage(page.events, entries);
+    for (const { op, row, at: committedAt } of results) {
+      if (op !== 'insert' || row === null) continue;
+      const generation = row as Generation;
+      if (committed.size < COMMITTED_MAX) committed.set(generation.id, Date.parse(committedAt));
+      tell({ kind: 'finished', generation });
+    }
+    for (const { op, row } of jobEntries) {
+      if (op === 'delete') continue;
+      const job = row as Job;
+      if (isUnfinished(job)) {
+        hear(job.id, job.progress);
+        change(({ dismissed }) => ({ dismissed: removed(dismissed, job.id) })); // tried again
+      } else settle(job);
+    }
+    // A row that the server could not show: only reading everything tells.
+    if (entries.some((entry) => entry.row === null && entry.op !== 'delete')) feed.recover();
+  }
+
+  function settle(job: Job): void {
+    heard.set((known) => {
+      if (!known.has(job.id)) return known;
+      const next = new Map(known);
+      next.delete(job.id);
+      return next;
+    });
+    change(({ canceling, retrying }) => ({
+      canceling: removed(canceling, job.id),
+      retrying: removed(retrying, job.id),
+    }));
+    const timer = awaited.get(job.id);
+    if (timer !== undefined) scheduler.clearTimer(timer);
+    awaited.delete(job.id);
+    if (job.status === 'failed' || job.status === 'completed' || job.status === 'canceled') {
+      tell({ kind: job.status, job });
+    }
+  }
+
+  function await_(jobId: string): void {
+    const timer = awaited.get(jobId);
+    if (timer !== undefined) scheduler.clearTimer(timer);
+    awaited.set(
+      jobId,
+      scheduler.after('late', LATE_MS, () => tell({ kind: 'late', jobId })),
+    );
+  }
+
+  // --- the ways to hear, and who leads ---------------------------------------------------------------------------
+
+  const url = options.realtimeUrl === undefined ? realtimeUrlOf(api.base) : options.realtimeUrl;
+  const socket: OpenLine[] =
+    url === null || typeof WebSocket === 'undefined'
+      ? []
+      : [socketLine(project, { url, apikey: options.apikey, getToken: api.getToken })];
+  const ownLines: readonly OpenLine[] = [...socket, streamLine(api, project)];
+
+  const tabs: Tabs = createTabs(
+    `safelight:${api.base}:${project}:${options.who ?? ''}`,
+    newJobId(),
+    page.tabs,
+    scheduler,
+    {
+      onRole: (role) => {
+        feed.use(role === 'follower' ? ledLines : ownLines, role === 'follower');
+        if (role !== 'follower') configure();
+      },
+      pulse: () => {
+        const { mode, cursor, head, lastProofAt } = feed.snapshot();
+        return {
+          mode,
+          epoch: cursor?.epoch ?? null,
+          head,
+          proofAgeMs: lastProofAt === null ? null : now() - lastProofAt,
+          visible: page.visible(),
+        };
+      },
+      onKick: () => feed.kick(),
+      onRecover: () => feed.recover(),
+    },
+  );
+  const ledLines: readonly OpenLine[] = [tabs.line];
+
+  const feed: Feed = createFeed(
+    api,
+    project,
+    {
+      onChanges,
+      refetch,
+      onProof: (epoch, head) => {
+        const { cursor } = feed.snapshot();
+        if (cursor !== null && head <= cursor.seq) freshness.set((state) => proven(state, now()));
+        tabs.say({ t: 'head', epoch, head });
+      },
+      onProgress: (note) => {
+        const { job_id, ...progress } = note;
+        hear(job_id, progress);
+        tabs.say({ t: 'progress', note });
+      },
+      onConfig: (next) => configured(next),
+      onState: () => {
+        const before = pulse.get();
+        const next = { ...feed.snapshot(), mode: modeOf(feed.snapshot().mode) };
+        pulse.set(next);
+        if (before.mode !== next.mode || before.transport !== next.transport) tabs.beat();
+      },
+      jobsActive: () => local.get().drafts.length > 0 || (jobs()?.rows.some(isUnfinished) ?? false),
+    },
+    scheduler,
+    ownLines,
+  );
+
+  /** A follower that hears its leader stands as its leader stands. */
+  function modeOf(own: Mode): Mode {
+    const leading = tabs.leader()?.mode;
+    return own === 'live' && leading !== undefined ? leading : own;
+  }
+
+  const pulse = createStore<FeedSnapshot>(feed.snapshot());
+
+  function configured(next: ClientConfig): void {
+    config = { ...config, ...next };
+    feed.configure(config);
+    holdings.configure(config);
+    tabs.say({ t: 'config', config });
+  }
+
+  function configure(): void {
+    api.call<ClientConfig>('GET', '/v1/client-config').then(
+      ({ data }) => configured(data),
+      () => undefined, // the feed itself finds out whether the server is there
+    );
+  }
+
+  /** The net under the feed: a job that is done while its row never came. */
+  async function findOverdue(): Promise<void> {
+    const shelf = {
+      rows: generations()?.rows ?? [],
+      jobs: jobs()?.rows ?? [],
+      drafts: [],
+      arrived: local.get().arrived,
+      dismissed: local.get().dismissed,
+    };
+    const missing = overdue(shelf, now() + offset(clock), OVERDUE_GRACE_MS);
+    if (missing.length === 0 || pulse.get().mode === 'offline') return;
+    const ids = missing.slice(0, REREAD_MAX);
+    const { data, seq } = await api.call<Page<Generation>>('POST', `${base}/generations/by-ids`, {
+      body: { ids },
+    });
+    for (const row of data.items) learn('generations', row, seq ?? 0);
+    arrivedNow(missing); // there or not, we have looked: nothing waits for ever
+  }
+
+  // --- doing ---------------------------------------------------------------------------------------------------
+
+  const mutations: Mutations = createMutations(api, project, {
+    learn,
+    kick: () => feed.kick(),
+    at: () => feed.snapshot().cursor?.seq ?? 0,
+    knownAt: (id) => generations()?.seqs[id],
+  });
+
+  function send(draft: Draft): void {
+    const { request } = draft;
+    await_(request.id);
+    const askedAt = now();
+    void submitJob(api, project, request, {
+      sleep: scheduler.sleep,
+      random: scheduler.random,
+      alreadyThere: () => jobs()?.rows.find((job) => job.id === request.id) ?? null,
+      isOnline: page.online,
+    }).then((outcome) => {
+      if (outcome.kind === 'accepted') {
+        const { job, seq } = outcome;
+        if (outcome.isFirstTry) clock = answered(clock, Date.parse(job.created_at), askedAt);
+        if (seq !== null) learn('jobs', job, seq);
+        else feed.kick();
+        return;
+      }
+      const refused: Draft = { ...draft, trouble: outcome.trouble };
+      const timer = awaited.get(request.id);
+      if (timer !== undefined) scheduler.clearTimer(timer);
+      awaited.delete(request.id);
+      change(({ drafts }) => ({
+        drafts: drafts.map((other) => (other.request.id === request.id ? refused : other)),
+      }));
+      keepDrafts();
+      tell({ kind: 'refused', draft: refused });
+    });
+  }
+
+  function putDraft(draft: Draft): void {
+    change(({ drafts }) => ({
+      drafts: [draft, ...drafts.filter((other) => other.request.id !== draft.request.id)],
+    }));
+    keepDrafts();
+    send(draft);
+  }
+
+  /** A write about one job, marked as under way until its end is known. */
+  async function aboutJob(id: string, path: string, mark: 'canceling' | 'retrying'): Promise<Answer<Job>> {
+    change((value) => ({ [mark]: added(value[mark], id) }));
+    try {
+      const answer = await api.call<Job>('POST', path);
+      if (answer.data !== null && answer.seq !== null) learn('jobs', answer.data, answer.seq);
+      else feed.kick();
+      return answer;
+    } catch (error) {
+      change((value) => ({ [mark]: removed(value[mark], id) }));
+      throw error;
+    }
+  }
+
+  function dismiss(jobId: string): void {
+    change(({ dismissed, drafts }) => ({
+      dismissed: added(dismissed, jobId),
+      drafts: drafts.filter((draft) => draft.request.id !== jobId),
+    }));
+    keepDrafts();
+    page.durable.write(dismissedKey, [...local.get().dismissed].slice(-200));
+  }
+
+  function recover(): void {
+    if (tabs.role() === 'follower') tabs.say({ t: 'recover', from: tabs.id });
+    feed.recover();
+  }
+
+  /** A reason to look now; one tab looks for all. */
+  function kick(): void {
+    if (tabs.leader() !== null && feed.snapshot().transport === 'tab') tabs.say({ t: 'kick', from: tabs.id });
+    else feed.kick();
+  }
+
+  return {
+    project,
+    api,
+    local,
+    heard,
+    pulse,
+    freshness,
+    telemetry,
+    mutations,
+    scheduler,
+    onNews(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
+    open() {
+      const onShown = (): void => {
+        tabs.setVisible(page.visible());
+        feed.setVisible(page.visible());
+      };
+      const offs = [
+        page.on('shown', onShown),
+        page.on('online', () => feed.setOnline(page.online())),
+        page.on('focus', kick),
+        page.on('leaving', telemetry.flush),
+        page.events === null ? () => undefined : onHeal(page.events, recover),
+        scheduler.every('config', CONFIG_EVERY_MS, () => {
+          // The socket tells of it by itself, and the leader passes it on.
+          if (tabs.role() !== 'follower' && feed.snapshot().transport !== 'socket') configure();
+        }),
+        scheduler.every('overdue', OVERDUE_GRACE_MS, () => void findOverdue().catch(() => undefined)),
+      ];
+      tabs.start();
+      if (tabs.role() === 'follower') feed.use(ledLines, true);
+      onShown();
+      feed.setOnline(page.online());
+      configure();
+      feed.start();
+      for (const draft of local.get().drafts) if (draft.trouble === null) send(draft);
+      return () => {
+        for (const off of offs) off();
+        tabs.stop();
+        feed.stop();
+        telemetry.flush();
+        scheduler.stop();
+      };
+    },
+    recover,
+    submit: (request) => putDraft({ request, createdAt: new Date(now()).toISOString(), trouble: null }),
+    async retry(id) {
+      const draft = local.get().drafts.find(({ request }) => request.id === id);
+      if (draft) {
+        putDraft({ ...draft, trouble: null });
+        return;
+      }
+      await_(id);
+      const { data } = await aboutJob(id, `/v1/jobs/${id}/retry`, 'retrying');
+      change(({ retrying }) => ({ retrying: removed(retrying, id) }));
+      if (data.id !== id) dismiss(id); // a new job took its place
+    },
+    async cancel(id) {
+      await aboutJob(id, `/v1/jobs/${id}/cancel`, 'canceling');
+    },
+    dismiss,
+    async renew(id) {
+      const { data, seq } = await api.call<Page<Generation>>('POST', `${base}/generations/by-ids`, {
+        body: { ids: [id] },
+      });
+      const [row] = data.items;
+      if (row && seq !== null) holdings.renew(row, seq);
+    },
+    readList: holdings.readList,
+    async loadMore(key = keys.generations(project), path = '/generations?', rule = GENERATIONS) {
+      const rows = await holdings.append(key, path, rule);
+      arrivedNow(rows.map((row) => row.id));
+    },
+    painted(row) {
+      const at = committed.get(row.id);
+      if (at === undefined) return;
+      committed.delete(row.id);
+      telemetry.painted(feed.snapshot().transport, now() + offset(clock) - at);
+    },
+    serverNow: () => now() + offset(clock),
+    role: tabs.role,
+    snapshot: () => ({
+      ...feed.snapshot(),
+      mode: modeOf(feed.snapshot().mode),
+      role: tabs.role(),
+      tab: tabs.id,
+      freshness: ages(freshness.get(), now()),
+      pending: local.get().drafts.map((draft) => draft.request.id),
+      timers: scheduler.pending(),
+      config,
+      clockOffsetMs: offset(clock),
+    }),
+  };
+}
