@@ -17,6 +17,7 @@ Below `base_url`:
     /replicate/files/…, /stream/… result files, and `urls.stream`
     /runway/v1/…                  https://api.dev.runwayml.com                  text_to_image, …, tasks/{id}
     /luma/dream-machine/v1/…      https://api.lumalabs.ai/dream-machine/v1      generations[/{id}]
+    /openai/v1/…                  https://api.openai.com     images/generations, images/edits, models
     /{provider}/_emulator/…        faults (GET, PUT, DELETE), requests (GET, DELETE), deliveries (GET, DELETE)
     /_emulator/…                  the same for all providers at once
     /                             who this is
@@ -46,11 +47,14 @@ from safelight.emulators.fal_run import FalRun
 from safelight.emulators.kie import Kie
 from safelight.emulators.luma import Luma
 from safelight.emulators.media import Studio
+from safelight.emulators.openai import OpenAI
 from safelight.emulators.replicate import Replicate
 from safelight.emulators.runway import Runway
 from safelight.emulators.settings import EmulatorSettings
 from safelight.emulators.uploads import UploadStore
 from safelight.emulators.wire import json_answer
+
+PROVIDERS = ("fal", "kie", "replicate", "openai")
 
 __all__ = ["Emulators", "create_emulator_app", "create_fal_host_app"]
 
@@ -64,6 +68,7 @@ class Emulators:
         self._uploads = UploadStore()
         self.fal = Fal(Engine("fal", settings, self._studio, clock))
         self.kie = Kie(Engine("kie", settings, self._studio, clock))
+        self.openai = OpenAI(Engine("openai", settings, self._studio, clock), self._studio)
         self.replicate = Replicate(Engine("replicate", settings, self._studio, clock), self._uploads)
         self.runway = Runway(Engine("runway", settings, self._studio, clock))
         self.luma = Luma(Engine("luma", settings, self._studio, clock))
@@ -72,6 +77,7 @@ class Emulators:
     async def close(self) -> None:
         await self.fal.engine.close()
         await self.kie.engine.close()
+        await self.openai.engine.close()
         await self.replicate.close()
         await self.replicate.engine.close()
         await self.runway.engine.close()
@@ -90,6 +96,7 @@ class Emulators:
                 await self.close()
 
         fal, kie, replicate = self.fal.engine, self.kie.engine, self.replicate.engine
+        openai = self.openai.engine
         runway, luma = self.runway.engine, self.luma.engine
         return Starlette(
             routes=[
@@ -98,7 +105,8 @@ class Emulators:
                 Mount("/replicate", routes=[*Admin([replicate]).routes(), *self.replicate.routes()]),
                 Mount("/runway", routes=[*Admin([runway]).routes(), *self.runway.routes()]),
                 Mount("/luma", routes=[*Admin([luma]).routes(), *self.luma.routes()]),
-                *Admin([fal, kie, replicate, runway, luma]).routes(),
+                Mount("/openai", routes=[*Admin([openai]).routes(), *self.openai.routes()]),
+                *Admin([fal, kie, replicate, openai, runway, luma]).routes(),
                 Route("/", _home, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _no_route},
@@ -120,9 +128,7 @@ def create_fal_host_app(kind: HostKind, emulators: Emulators) -> ASGIApp:
 
 
 async def _home(_: Request) -> Response:
-    return json_answer(
-        {"service": "safelight emulators", "providers": {"fal": "/fal", "kie": "/kie", "replicate": "/replicate"}}
-    )
+    return json_answer({"service": "safelight emulators", "providers": {name: f"/{name}" for name in PROVIDERS}})
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -60,6 +60,10 @@ class Address:
         return f"{self.base_url}/replicate"
 
     @property
+    def openai_url(self) -> str:
+        return f"{self.base_url}/openai"
+
+    @property
     def runway_url(self) -> str:
         """What RUNWAYML_BASE_URL is set to."""
         return f"{self.base_url}/runway/v1"
@@ -183,7 +187,7 @@ def running(
 
 def _announce(address: Address) -> None:
     lines = [f"Emulators at {address.base_url}", f"  fal  {address.fal_url}", f"  kie  {address.kie_url}"]
-    lines += [f"  replicate  {address.replicate_url}"]
+    lines += [f"  replicate  {address.replicate_url}", f"  openai  {address.openai_url}"]
     if address.fal_hosts_port is not None:
         lines.append(f"  fal hosts over TLS at port {address.fal_hosts_port}")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -50,6 +50,11 @@ class Shelf:
     def has(self, name: str) -> bool:
         return name in self._items
 
+    async def data(self, name: str) -> bytes:
+        """The file's bytes, for an answer that carries them itself; empty where it is forgotten."""
+        item = self._items.get(name)
+        return b"" if item is None else await self._studio.make(item.spec)
+
     async def serve(self, name: str, *, signed: bool = False) -> Response:
         """The answer to `GET …/files/{name}`. `signed`: by a URL that KIE's download-url made."""
         item = self._items.get(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from safelight.providers import fal, kie, replicate, signed
+from safelight.providers import fal, kie, openai, replicate, signed
 from safelight.providers.base import (
     Accepted,
     AccountProblem,
@@ -27,6 +27,7 @@ from safelight.providers.fal import FalProvider, FalSettings
 from safelight.providers.http_template import HttpTemplateProvider, Template, capabilities_of
 from safelight.providers.kie import KieProvider, KieSettings
 from safelight.providers.local import WORKERS, LocalProvider
+from safelight.providers.openai import OpenAIProvider, OpenAISettings
 from safelight.providers.replicate import ReplicateProvider, ReplicateSettings
 from safelight.providers.signed import SignedProvider, SignedSettings
 
@@ -50,6 +51,7 @@ class ProviderSettings:
     fal: FalSettings | None = None
     kie: KieSettings | None = None
     replicate: ReplicateSettings | None = None
+    openai: OpenAISettings | None = None
     signed: SignedSettings | None = None
     templates: Sequence[Template] = ()
     """Providers described in files."""
@@ -78,6 +80,13 @@ def build_providers(settings: ProviderSettings) -> dict[str, Provider]:
             if settings.replicate and settings.replicate.token
             else None,
             "Set REPLICATE_API_TOKEN to a token from replicate.com.",
+        ),
+        "openai": (
+            openai.CAPABILITIES,
+            (lambda limits, own=settings.openai: OpenAIProvider(own, limits))
+            if settings.openai and settings.openai.key
+            else None,
+            "Set OPENAI_API_KEY to a key from platform.openai.com.",
         ),
         "signed": (
             signed.CAPABILITIES,
