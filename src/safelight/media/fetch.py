@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -62,9 +62,18 @@ class Fetcher:
         limits: FetchLimits | None = None,
         *,
         resolver: Resolver = resolve,
+        doors: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """`allow_hosts`: `host:port` of private addresses allowed by setting (emulators, a ComfyUI at home)."""
-        self._allow_hosts = frozenset(host.lower().translate({91: None, 93: None}) for host in allow_hosts)
+        """`allow_hosts`: `host:port` of private addresses allowed by setting (emulators).
+
+        `doors`: addresses without a query, as `http://192.168.1.5:8188/view`, of servers of the operator's own, and
+        the headers that are sent there and nowhere else. Of such a host only that address is fetched.
+        """
+        self._doors = {_address(_parse(url)): dict(headers) for url, headers in (doors or {}).items()}
+        behind = frozenset(f"{_parse(url).host}:{_port(_parse(url))}" for url in (doors or {}))
+        allowed = frozenset(host.lower().translate({91: None, 93: None}) for host in allow_hosts)
+        self._behind_doors = behind - allowed
+        self._allow_hosts = allowed | behind
         self._limits = limits or FetchLimits()
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=CONNECTIONS_MAX,
@@ -108,6 +117,9 @@ class Fetcher:
     async def _once(self, url: httpx.URL, kinds: frozenset[str] | None, dest: Path) -> Fetched | str:
         """One request: the file, or where it redirects to."""
         limits = self._limits
+        sent_along = self._doors.get(_address(url))
+        if sent_along is None and f"{url.host}:{_port(url)}" in self._behind_doors:
+            raise PrivateAddress(f"{url.host} gives results at one address only, and this is another.")
         request = httpcore.Request(
             "GET",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=_port(url), target=url.raw_path),
@@ -116,6 +128,7 @@ class Fetcher:
                 (b"Accept", b"image/*, video/*, audio/*, */*;q=0.5"),
                 (b"Accept-Encoding", b"identity"),  # no archive bombs, and Content-Length means the file
                 (b"User-Agent", f"Safelight/{__version__}".encode()),
+                *((name.encode(), value.encode()) for name, value in (sent_along or {}).items()),
             ],
             extensions={
                 "timeout": {
@@ -183,6 +196,11 @@ def _parse(url: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ResultUnreachable(f"Results come by http or https, not {parsed.scheme or 'nothing'!r}.", retryable=False)
     return parsed
+
+
+def _address(url: httpx.URL) -> str:
+    """A URL without its query."""
+    return f"{url.scheme}://{url.host}:{_port(url)}{url.raw_path.partition(b'?')[0].decode()}"
 
 
 def _port(url: httpx.URL) -> int:

@@ -22,6 +22,8 @@ from safelight.providers.base import (
     WebhookNote,
     WebhookRequest,
 )
+from safelight.providers.comfyui import CAPABILITIES as COMFYUI
+from safelight.providers.comfyui import ComfyProvider, ComfySettings
 from safelight.providers.failures import failure
 from safelight.providers.fal import FalProvider, FalSettings
 from safelight.providers.http_template import HttpTemplateProvider, Template, capabilities_of
@@ -53,6 +55,7 @@ class ProviderSettings:
     replicate: ReplicateSettings | None = None
     openai: OpenAISettings | None = None
     signed: SignedSettings | None = None
+    comfyui: ComfySettings | None = None
     templates: Sequence[Template] = ()
     """Providers described in files."""
     local_workers: int = WORKERS
@@ -87,6 +90,11 @@ def build_providers(settings: ProviderSettings) -> dict[str, Provider]:
             if settings.openai and settings.openai.key
             else None,
             "Set OPENAI_API_KEY to a key from platform.openai.com.",
+        ),
+        "comfyui": (
+            COMFYUI,
+            (lambda limits, own=settings.comfyui: ComfyProvider(own, limits)) if settings.comfyui else None,
+            "Set SAFELIGHT_COMFYUI_URL to the address of a ComfyUI server.",
         ),
         "signed": (
             signed.CAPABILITIES,

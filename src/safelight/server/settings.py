@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     """The operator's own model file."""
     providers: Annotated[tuple[str, ...], NoDecode] = ()
     """Providers described in TOML: files, folders of them, or the shipped `runway` and `luma` by name."""
+    comfyui_url: str | None = None
+    """A ComfyUI server, e.g. `http://127.0.0.1:8188`; the only setting that lets it be on a private address."""
+    comfyui_workflows: Path | None = None
+    """A folder of workflows: each a graph as ComfyUI exports it (API) and a TOML file that names its variables."""
+    comfyui_headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """JSON: headers that what stands before ComfyUI wants, e.g. `{"authorization": "Bearer …"}`."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     jwt_secret: SecretStr | None = None

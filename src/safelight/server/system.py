@@ -57,6 +57,7 @@ from safelight.media.uploads import Uploads
 from safelight.media.workers import close_cpu
 from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider
+from safelight.providers.comfyui import Bring, ComfySettings, Workflow, load_workflows
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
 from safelight.providers.http_template import Template, load_templates
@@ -70,6 +71,7 @@ from safelight.realtime.feed import Feed
 from safelight.realtime.flags import from_environment
 from safelight.realtime.service import Realtime
 from safelight.server.counted import CountedProvider
+from safelight.server.inputs import InputDoor
 from safelight.server.settings import Settings
 
 log: Final = structlog.get_logger("server")
@@ -140,12 +142,15 @@ async def _wire(
     bus = await _bus(db, settings)
     signer = MediaSigner(await _secret(db, "media", settings))
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
-    fetcher = Fetcher(frozenset(settings.allow_hosts))
+    templates = load_templates(settings.providers, os.environ)
+    workflows = load_workflows(settings.comfyui_workflows) if settings.comfyui_workflows is not None else []
+    fetcher = Fetcher(frozenset(settings.allow_hosts), doors=_comfyui_doors(settings))
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
-    templates = load_templates(settings.providers, os.environ)
-    models = Registry.load(settings.models, [model for template in templates for model in template.models])
-    built = build_providers(_provider_settings(settings, templates))
+    described = [model for template in templates for model in template.models]
+    models = Registry.load(settings.models, [*described, *(workflow.model for workflow in workflows)])
+    bring = InputDoor(fetcher, store, signer, (settings.public_url or "", base_url), now)
+    built = build_providers(_provider_settings(settings, templates, workflows, bring))
     providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
     for provider in providers.values():
         stack.push_async_callback(provider.close)
@@ -328,8 +333,25 @@ async def _tokens(settings: Settings, db: Database, stack: contextlib.AsyncExitS
     return Tokens(clock=now, secret=secret, keys=keys, audience=settings.jwt_audience)
 
 
-def _provider_settings(settings: Settings, templates: Sequence[Template]) -> ProviderSettings:
-    fal = kie = signed = None
+def _comfyui_headers(settings: Settings) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in settings.comfyui_headers.items()}
+
+
+def _comfyui_doors(settings: Settings) -> dict[str, dict[str, str]]:
+    """The one private address that results may come from, and what is sent along there."""
+    if settings.comfyui_url is None:
+        return {}
+    return {f"{settings.comfyui_url.rstrip('/')}/view": _comfyui_headers(settings)}
+
+
+def _provider_settings(
+    settings: Settings, templates: Sequence[Template], workflows: Sequence[Workflow], bring: Bring
+) -> ProviderSettings:
+    fal = kie = signed = comfyui = None
+    if settings.comfyui_url is not None:
+        comfyui = ComfySettings(
+            url=settings.comfyui_url, workflows=workflows, bring=bring, headers=_comfyui_headers(settings)
+        )
     if settings.fal_key is not None:
         fal = FalSettings(
             key=settings.fal_key.get_secret_value(), queue_url=settings.fal_queue_url, rest_url=settings.fal_rest_url
@@ -347,6 +369,7 @@ def _provider_settings(settings: Settings, templates: Sequence[Template]) -> Pro
         fal=fal,
         kie=kie,
         signed=signed,
+        comfyui=comfyui,
         templates=templates,
         local_workers=settings.local_workers,
         limits=limits,
