@@ -17,6 +17,8 @@ Below `base_url`:
     /replicate/files/…, /stream/… result files, and `urls.stream`
     /runway/v1/…                  https://api.dev.runwayml.com                  text_to_image, …, tasks/{id}
     /luma/dream-machine/v1/…      https://api.lumalabs.ai/dream-machine/v1      generations[/{id}]
+    /comfyui/…                    http://127.0.0.1:8188      prompt, queue, history, interrupt, view, upload/image, ws,
+                                                             api/jobs/{id}/cancel
     /openai/v1/…                  https://api.openai.com     images/generations, images/edits, models
     /{provider}/_emulator/…        faults (GET, PUT, DELETE), requests (GET, DELETE), deliveries (GET, DELETE)
     /_emulator/…                  the same for all providers at once
@@ -39,6 +41,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from safelight.emulators.admin import Admin
+from safelight.emulators.comfyui import ComfyUI
 from safelight.emulators.engine import Engine
 from safelight.emulators.fal import Fal
 from safelight.emulators.fal_doors import FalHosts, HostKind, native_host_app
@@ -72,6 +75,7 @@ class Emulators:
         self.replicate = Replicate(Engine("replicate", settings, self._studio, clock), self._uploads)
         self.runway = Runway(Engine("runway", settings, self._studio, clock))
         self.luma = Luma(Engine("luma", settings, self._studio, clock))
+        self.comfyui = ComfyUI(Engine("comfyui", settings, self._studio, clock))
         self.fal_hosts = FalHosts(self.fal, FalRun(self.fal), FalRest(self.fal, self._uploads))
 
     async def close(self) -> None:
@@ -82,6 +86,7 @@ class Emulators:
         await self.replicate.engine.close()
         await self.runway.engine.close()
         await self.luma.engine.close()
+        await self.comfyui.engine.close()
         self._studio.close()
         self._uploads.close()
 
@@ -97,7 +102,7 @@ class Emulators:
 
         fal, kie, replicate = self.fal.engine, self.kie.engine, self.replicate.engine
         openai = self.openai.engine
-        runway, luma = self.runway.engine, self.luma.engine
+        runway, luma, comfyui = self.runway.engine, self.luma.engine, self.comfyui.engine
         return Starlette(
             routes=[
                 Mount("/fal", routes=[*Admin([fal]).routes(), *self.fal_hosts.mounts()]),
@@ -105,8 +110,9 @@ class Emulators:
                 Mount("/replicate", routes=[*Admin([replicate]).routes(), *self.replicate.routes()]),
                 Mount("/runway", routes=[*Admin([runway]).routes(), *self.runway.routes()]),
                 Mount("/luma", routes=[*Admin([luma]).routes(), *self.luma.routes()]),
+                Mount("/comfyui", routes=[*Admin([comfyui]).routes(), *self.comfyui.routes()]),
                 Mount("/openai", routes=[*Admin([openai]).routes(), *self.openai.routes()]),
-                *Admin([fal, kie, replicate, openai, runway, luma]).routes(),
+                *Admin([fal, kie, replicate, openai, runway, luma, comfyui]).routes(),
                 Route("/", _home, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _no_route},

@@ -73,6 +73,10 @@ class Address:
         """What LUMAAI_BASE_URL is set to."""
         return f"{self.base_url}/luma/dream-machine/v1"
 
+    @property
+    def comfyui_url(self) -> str:
+        return f"{self.base_url}/comfyui"
+
 
 @asynccontextmanager
 async def serving(
@@ -216,7 +220,7 @@ def _server(app: ASGIApp, tls: FalHostsAt | None = None) -> _Server:
         uvicorn.Config(
             app,
             http=AbortableProtocol,
-            ws="none",
+            ws="websockets-sansio",
             lifespan="off" if tls else "on",
             log_config=None,
             log_level="warning",

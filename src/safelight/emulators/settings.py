@@ -43,6 +43,13 @@ class EmulatorSettings:
     fal_run_concurrency: int = 40
     """Direct runs at once (queue requests wait instead)."""
 
+    comfyui_token: str | None = None
+    """What a proxy before ComfyUI asks for; None = nothing, as ComfyUI itself."""
+    comfyui_takes_ids: bool = True
+    """False = an older server, which chooses prompt ids itself."""
+    comfyui_jobs_api: bool = True
+    """False = an older server without `/api/jobs`."""
+
     image_latency_s: float = 1.5
     video_latency_s: float = 3.0
     time_scale: float = 1.0
