@@ -59,7 +59,7 @@ def emulate(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 = any free one.")] = 8090,
     seed: Annotated[int, typer.Option("--seed", help="The same pictures and keys every time.")] = 0,
 ) -> None:
-    """Stand-ins for fal and KIE that speak their wire contracts and make real media."""
+    """Stand-ins for fal, KIE, Replicate and OpenAI's images that speak their wire contracts and make real media."""
     from safelight.emulators.serve import run
     from safelight.emulators.settings import EmulatorSettings
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from safelight.providers.base import (
     Missing,
     Observation,
     ProgressSink,
+    Refused,
     Rejected,
     Running,
     SubmitRequest,
@@ -38,6 +40,7 @@ from safelight.providers.base import (
     WebhookNote,
     WebhookRequest,
 )
+from safelight.providers.comfyui import Bring, InputUnreadable
 from safelight.providers.failures import failure
 from safelight.providers.loose_json import as_list, as_object, as_text
 from safelight.providers.openai_answers import EndedBadly, cost_of, read_images, to_error, to_stream_error
@@ -62,14 +65,6 @@ OURS: Final = frozenset({*PICTURE_FIELDS, "model", "n", "stream", "response_form
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-class InputUnreachable(Exception):
-    """A picture that the input points to cannot be had; the text says why."""
-
-
-FetchPicture = Callable[[str], Awaitable[tuple[bytes, str]]]
-"""Bytes and MIME type behind a URL, through the guarded door. Raises InputUnreachable."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAISettings:
     key: str = field(repr=False)
@@ -78,8 +73,8 @@ class OpenAISettings:
     api_url: str = "https://api.openai.com/v1"
     organization: str | None = None
     project: str | None = None
-    fetch: FetchPicture | None = None
-    """Reads start images; None = only `data:` URIs can be edited."""
+    bring: Bring | None = None
+    """Puts a start image into a file; None = only `data:` URIs can be edited."""
 
 
 class OpenAIProvider:
@@ -91,7 +86,7 @@ class OpenAIProvider:
     def __init__(self, settings: OpenAISettings, capabilities: Capabilities = CAPABILITIES) -> None:
         self.capabilities = capabilities
         self._url = settings.api_url.rstrip("/")
-        self._fetch = settings.fetch
+        self._bring = settings.bring
         self._spool = Spool(settings.spool)
         headers = {"authorization": f"Bearer {settings.key}"}
         if settings.organization:
@@ -164,23 +159,34 @@ class OpenAIProvider:
 
     async def _picture(self, name: str, index: int, url: str) -> tuple[str, Picture]:
         try:
-            if url.startswith("data:"):
-                data, mime = data_url(url)
-            elif self._fetch is None:
-                raise InputUnreachable("this installation reads no start images")
-            else:
-                data, mime = await self._fetch(url)
-        except InputUnreachable as error:
-            raise Rejected(failure("input_unreachable", str(error))) from error
+            data, mime = data_url(url) if url.startswith("data:") else await self._brought(url)
+        except InputUnreadable as error:
+            why = failure("input_unreachable", str(error))
+            raise (Refused(why) if error.may_repeat else Rejected(why)) from error
         if mime not in EXTENSIONS or not 0 < len(data) <= PICTURE_BYTES_MAX:
             raise Rejected(failure("invalid_input", "a start image is a PNG, JPEG or WebP of at most 50 MB"))
         return name, Picture(f"{index}.{EXTENSIONS[mime]}", data, mime)
+
+    async def _brought(self, url: str) -> tuple[bytes, str]:
+        """Bytes and type of the picture at a URL. Raises InputUnreadable."""
+        if self._bring is None:
+            raise InputUnreadable("This installation reads no start images.", may_repeat=False)
+        with tempfile.TemporaryDirectory(prefix="safelight-openai-") as folder:
+            path = Path(folder, "picture")
+            mime = await self._bring(url, path)
+            return await asyncio.to_thread(_read_file, path), mime
 
     async def _note_failure(self, attempt_id: str, ended: EndedBadly) -> None:
         try:
             await self._spool.keep_failure(attempt_id, ended.failure)
         except OSError:
             log.exception("openai.spool_failed", attempt=attempt_id)
+
+
+def _read_file(path: Path) -> bytes:
+    """One byte more than may be is enough to see that it is too large."""
+    with path.open("rb") as file:
+        return file.read(PICTURE_BYTES_MAX + 1)
 
 
 async def _read(reply: Reply, progress: ProgressSink) -> tuple[Mapping[str, Any], Sequence[Made]]:
@@ -242,13 +248,13 @@ def picture_urls(given: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def data_url(url: str) -> tuple[bytes, str]:
-    """Bytes and type of a `data:` URI. Raises InputUnreachable."""
+    """Bytes and type of a `data:` URI. Raises InputUnreadable."""
     head, comma, body = url[5:].partition(",")
     mime, *flags = head.split(";")
     try:
         data = base64.b64decode("".join(body.split()), validate=True) if "base64" in flags else unquote_to_bytes(body)
     except ValueError as error:
-        raise InputUnreachable("its data: URI is malformed") from error
+        raise InputUnreadable("Its data: URI is malformed.", may_repeat=False) from error
     if not comma or not data:
-        raise InputUnreachable("its data: URI is empty")
+        raise InputUnreadable("Its data: URI is empty.", may_repeat=False)
     return data, mime.strip().lower()

@@ -84,9 +84,13 @@ def _settings(options: DemoOptions, port: int, emulator_url: str) -> Settings:
         kie_key=SecretStr("demo"),
         kie_url=f"{emulator_url}/kie",
         kie_webhook_key=SecretStr(KIE_KEY),
+        replicate_token=SecretStr("demo"),
+        replicate_url=f"{emulator_url}/replicate/v1",
+        openai_key=SecretStr("demo"),
+        openai_url=f"{emulator_url}/openai/v1",
         allow_hosts=(host,),
         allow_emulator=True,
-        provider_rate={"kie": 0},
+        provider_rate={"kie": 0, "replicate": 0},
         log_format=os.environ.get("SAFELIGHT_LOG_FORMAT", "console"),  # pyright: ignore[reportArgumentType]
         log_level=os.environ.get("SAFELIGHT_LOG_LEVEL", "warning"),
     )
@@ -125,7 +129,7 @@ async def _greet(system: System, options: DemoOptions, emulator_url: str) -> Non
         "secret_key": made["secret_key"],
         "publishable_key": made["publishable_key"],
         "user_token": made["user_token"],
-        "emulators": {"fal": f"{emulator_url}/fal", "kie": f"{emulator_url}/kie", "replicate": None},
+        "emulators": {name: f"{emulator_url}/{name}" for name in ("fal", "kie", "replicate", "openai")},
         "database_url": system.db.dsn,
     }
     path = options.data / "demo.json"

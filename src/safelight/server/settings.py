@@ -55,6 +55,16 @@ class Settings(BaseSettings):
     kie_key: SecretStr | None = Field(None, validation_alias=AliasChoices("SAFELIGHT_KIE_KEY", "KIE_API_KEY"))
     kie_url: str = "https://api.kie.ai"
     kie_webhook_key: SecretStr | None = None
+    replicate_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("SAFELIGHT_REPLICATE_TOKEN", "REPLICATE_API_TOKEN")
+    )
+    replicate_url: str = "https://api.replicate.com/v1"
+    replicate_webhook_secret: SecretStr | None = None
+    """`whsec_…`; absent: asked for with the token."""
+    openai_key: SecretStr | None = Field(None, validation_alias=AliasChoices("SAFELIGHT_OPENAI_KEY", "OPENAI_API_KEY"))
+    openai_url: str = "https://api.openai.com/v1"
+    openai_organization: str | None = None
+    openai_project: str | None = None
     signed_secret: SecretStr | None = None
     """`whsec_…` of workers that report with signed webhooks."""
     local_workers: int = 2

@@ -62,7 +62,10 @@ from safelight.providers.factory import Limits, ProviderSettings, build_provider
 from safelight.providers.fal import FalSettings
 from safelight.providers.http_template import Template, load_templates
 from safelight.providers.kie import KieSettings
+from safelight.providers.openai import OpenAISettings
+from safelight.providers.openai_http import TOTAL_S as OPENAI_CALL_S
 from safelight.providers.registry import Registry
+from safelight.providers.replicate import ReplicateSettings
 from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_base import Bus
 from safelight.realtime.bus_nats import NatsBus
@@ -157,6 +160,8 @@ async def _wire(
     enabled = frozenset(name for name, each in providers.items() if each.disabled is None)
     policy = JobPolicy(
         lease_s=settings.lease_s,
+        # Adapters bound their own calls; a picture of OpenAI's is one call of up to ten minutes.
+        submit_timeout_s=OPENAI_CALL_S + 30.0,
         unknown_grace_s=settings.unknown_grace_s,
         unknown_then=settings.unknown_then,
         project_concurrency=settings.project_concurrency,
@@ -347,7 +352,7 @@ def _comfyui_doors(settings: Settings) -> dict[str, dict[str, str]]:
 def _provider_settings(
     settings: Settings, templates: Sequence[Template], workflows: Sequence[Workflow], bring: Bring
 ) -> ProviderSettings:
-    fal = kie = signed = comfyui = None
+    fal = kie = replicate = openai = signed = comfyui = None
     if settings.comfyui_url is not None:
         comfyui = ComfySettings(
             url=settings.comfyui_url, workflows=workflows, bring=bring, headers=_comfyui_headers(settings)
@@ -359,6 +364,22 @@ def _provider_settings(
     if settings.kie_key is not None:
         hmac_key = settings.kie_webhook_key.get_secret_value() if settings.kie_webhook_key else None
         kie = KieSettings(key=settings.kie_key.get_secret_value(), api_url=settings.kie_url, webhook_hmac_key=hmac_key)
+    if settings.replicate_token is not None:
+        secret = settings.replicate_webhook_secret
+        replicate = ReplicateSettings(
+            token=settings.replicate_token.get_secret_value(),
+            api_url=settings.replicate_url,
+            webhook_secret=secret.get_secret_value() if secret else None,
+        )
+    if settings.openai_key is not None:
+        openai = OpenAISettings(
+            key=settings.openai_key.get_secret_value(),
+            spool=settings.data / "spool" / "openai",
+            api_url=settings.openai_url,
+            organization=settings.openai_organization,
+            project=settings.openai_project,
+            bring=bring,
+        )
     if settings.signed_secret is not None:
         signed = SignedSettings([settings.signed_secret.get_secret_value()])
     limits = {
@@ -368,6 +389,8 @@ def _provider_settings(
     return ProviderSettings(
         fal=fal,
         kie=kie,
+        replicate=replicate,
+        openai=openai,
         signed=signed,
         comfyui=comfyui,
         templates=templates,

@@ -35,7 +35,8 @@ from safelight.providers.base import (
     WebhookForged,
     WebhookRequest,
 )
-from safelight.providers.openai import InputUnreachable, OpenAIProvider, OpenAISettings
+from safelight.providers.comfyui import InputUnreadable
+from safelight.providers.openai import OpenAIProvider, OpenAISettings
 
 MODEL = "gpt-image-2.5-flare"
 
@@ -52,17 +53,19 @@ def a_picture(fmt: str = "PNG") -> bytes:
     return held.getvalue()
 
 
-async def fetch(url: str) -> tuple[bytes, str]:
+async def bring(url: str, dest: Path) -> str:
     if "lost" in url:
-        raise InputUnreachable("its host does not answer")
+        raise InputUnreadable("its host does not answer", may_repeat="again" in url)
     if "page" in url:
-        return b"<html>", "text/html"
-    return a_picture(), "image/png"
+        dest.write_bytes(b"<html>")
+        return "text/html"
+    dest.write_bytes(a_picture())
+    return "image/png"
 
 
 def provider_at(at: Address, folder: Path, **more: Any) -> OpenAIProvider:
     url = f"{at.openai_url}/v1"
-    return OpenAIProvider(OpenAISettings(key="sk-a", spool=folder, api_url=url, fetch=fetch, **more))
+    return OpenAIProvider(OpenAISettings(key="sk-a", spool=folder, api_url=url, bring=bring, **more))
 
 
 @pytest.fixture
@@ -224,6 +227,14 @@ async def test_an_answer_that_is_lost_is_ambiguous_and_nothing_is_found_later(
     assert len(await accepted(at, request)) == taken
     assert await provider.find(request.attempt_id, MODEL, datetime.now(UTC)) is None
     assert await provider.inspect(TaskRef(request.attempt_id, MODEL)) == Missing()
+
+
+async def test_a_start_image_that_cannot_be_had_now_is_waited_for(provider: OpenAIProvider, at: Address):
+    request = ask(image="https://lost.example/again.png")
+    with pytest.raises(Refused) as caught:
+        await provider.submit(request, silent)
+    assert caught.value.failure.code == "input_unreachable"
+    assert await accepted(at, request) == []
 
 
 async def test_a_result_that_arrived_is_found_by_whoever_comes_after_a_dead_worker(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from safelight.providers.base import AccountProblem, SubmitRequest, TaskRef, Web
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
 from safelight.providers.kie import KieSettings
+from safelight.providers.openai import OpenAISettings
 from safelight.providers.registry import Registry
+from safelight.providers.replicate import ReplicateSettings
 from safelight.providers.signed import SignedSettings
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
@@ -23,13 +26,11 @@ async def close(providers):
 
 async def test_without_any_key_only_the_local_provider_works_and_the_others_say_why():
     providers = build_providers(ProviderSettings())
-    assert {name: provider.disabled is None for name, provider in providers.items()} == {
-        "local": True,
-        "fal": False,
-        "kie": False,
-        "signed": False,
-    }
-    assert "FAL_KEY" in (providers["fal"].disabled or "")
+    assert [name for name, provider in providers.items() if provider.disabled is None] == ["local"]
+    assert {"fal", "kie", "replicate", "openai", "signed"} < set(providers)
+    keys = {"fal": "FAL_KEY", "kie": "KIE_API_KEY", "replicate": "REPLICATE_API_TOKEN", "openai": "OPENAI_API_KEY"}
+    for name, key in keys.items():
+        assert key in (providers[name].disabled or "")
     await close(providers)
 
 
@@ -57,11 +58,13 @@ async def test_a_disabled_provider_sends_nothing_and_believes_nothing():
         await fal.verify_webhook(WebhookRequest({}, b"{}", datetime.now(UTC)))
 
 
-async def test_keys_bring_providers_to_life_and_limits_are_the_operators():
+async def test_keys_bring_providers_to_life_and_limits_are_the_operators(tmp_path: Path):
     providers = build_providers(
         ProviderSettings(
             fal=FalSettings(key="id:secret", queue_url="http://127.0.0.1:1/fal/queue"),
             kie=KieSettings(key="k"),
+            replicate=ReplicateSettings(token="t", webhook_secret=SECRET),
+            openai=OpenAISettings(key="k", spool=tmp_path),
             signed=SignedSettings([SECRET]),
             local_workers=1,
             limits={
@@ -71,7 +74,8 @@ async def test_keys_bring_providers_to_life_and_limits_are_the_operators():
             },
         )
     )
-    assert all(provider.disabled is None for provider in providers.values())
+    alive = {name for name, provider in providers.items() if provider.disabled is None}
+    assert alive == {"fal", "kie", "local", "openai", "replicate", "signed"}
     assert providers["fal"].capabilities.concurrency == 7
     assert providers["kie"].capabilities.rate_per_s is None
     assert providers["kie"].capabilities.first_look_s == 9
@@ -89,6 +93,7 @@ async def test_keys_bring_providers_to_life_and_limits_are_the_operators():
         ProviderSettings(limits={"fal": Limits(first_look_s=0)}),
         ProviderSettings(signed=SignedSettings([])),
         ProviderSettings(signed=SignedSettings(["whsec_short"])),
+        ProviderSettings(replicate=ReplicateSettings(token="t", webhook_secret="whsec_short")),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_at_the_start(settings):
@@ -104,6 +109,8 @@ def test_printed_settings_show_no_secret():
     settings = ProviderSettings(
         fal=FalSettings(key="id:hush"),
         kie=KieSettings(key="hush", webhook_hmac_key="hush"),
+        replicate=ReplicateSettings(token="hush", webhook_secret="hush"),
+        openai=OpenAISettings(key="hush", spool=Path("spool")),
         signed=SignedSettings(["hush"]),
     )
     assert "hush" not in repr(settings)
