@@ -118,12 +118,15 @@ class Metrics:
     @contextmanager
     def following(self, transport: str) -> Generator[None]:
         """Somebody follows the changes for as long as this is open."""
-        followers = self._followers.labels(_transport(transport))
-        followers.inc()
+        self.follows(transport, 1)
         try:
             yield
         finally:
-            followers.dec()
+            self.follows(transport, -1)
+
+    def follows(self, transport: str, more: int) -> None:
+        """So many more follow the changes; for those who come and go without a block of code around it."""
+        self._followers.labels(_transport(transport)).inc(more)
 
     # -- reading
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterable
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from safelight.realtime.session import (
     Track,
     Untrack,
 )
-from safelight.realtime.transport import EXTENSION
+from safelight.realtime.transport import EXTENSION, Raw
 
 __all__ = ["Connection"]
 
@@ -49,22 +50,41 @@ TOO_SLOW: Final = 1013
 
 
 class Connection:
-    """`run` it in the request's own task; `end`, `close` and `tick` from anywhere on the loop."""
+    """`run` it in the request's own task; `end`, `close` and `tick` from anywhere on the loop.
+
+    Where the server lets us, the socket is taken over: `run` returns, frames come as calls, and `on_end` is told when
+    the socket is gone. Else `run` reads until the end.
+    """
+
+    __slots__ = (
+        "_alarm", "_closing", "_cutter", "_door", "_held", "_hub", "_is_cut", "_on_end", "_opener", "_raw", "_reader",
+        "_session", "_tasks", "_websocket", "opener_key", "outlet", "vsn",
+    )  # fmt: skip
 
     def __init__(
-        self, websocket: WebSocket, vsn: Vsn, opener: Principal, hub: Hub, door: Door, refusals: Refusals
+        self,
+        websocket: WebSocket,
+        vsn: Vsn,
+        opener: Principal,
+        hub: Hub,
+        door: Door,
+        refusals: Refusals,
+        on_end: Callable[[Connection], None],
     ) -> None:
         self.vsn = vsn
-        raw = websocket.scope.get("extensions", {}).get(EXTENSION)
-        self.outlet = Outlet(websocket.send_text, websocket.send_bytes, raw)
+        self._raw: Raw | None = websocket.scope.get("extensions", {}).get(EXTENSION)
+        self.outlet = Outlet(hub.pen, self._raw, send_text=websocket.send_text, send_bytes=websocket.send_bytes)
         self.opener_key: UUID | None = key_of(opener)
-        self._websocket = websocket
+        self._websocket: WebSocket | None = websocket
         self._opener = opener
         self._hub = hub
         self._door = door
         self._session = Session(vsn, time.monotonic(), refusals)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._on_end = on_end
+        self._tasks: set[asyncio.Task[None]] | None = None
+        self._held: deque[str | bytes] | None = None
         self._closing: Close | None = None
+        self._cutter: asyncio.TimerHandle | None = None
         self._is_cut = False
         self._reader: asyncio.Task[Any] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -74,13 +94,31 @@ class Connection:
         return [(join, join.grant) for join in self._session.joins.values() if join.grant is not None]
 
     async def run(self) -> None:
-        """Until either side ends it."""
-        await self._websocket.accept()
+        """Until the socket is taken over, or until either side ends it."""
+        websocket = self._websocket
+        assert websocket is not None
+        is_taken = False
+        try:
+            await websocket.accept()
+            if self._raw is not None:
+                is_taken = True
+                self._websocket = None  # and with it the request
+                self.outlet.forget_sending()
+                self._raw.take_over(self)
+            else:
+                await self._read(websocket)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            return
+        finally:
+            if not is_taken:
+                self.lost()
+
+    async def _read(self, websocket: WebSocket) -> None:
         self._reader = asyncio.current_task()
-        writer = asyncio.create_task(self._write(), name="socket-write")
+        writer = asyncio.create_task(self._write(websocket), name="socket-write")
         try:
             while True:
-                message = await self._websocket.receive()
+                message = await websocket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
                 data = message.get("text")
@@ -90,17 +128,56 @@ class Connection:
         except asyncio.CancelledError:
             if not self._is_cut:
                 raise  # the server stops; else it was us, and the socket is done with
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            return
         finally:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            for join in list(self._session.joins.values()):
-                self._hub.detach(join)
-            self._session.joins.clear()
-            for task in (writer, *self._tasks):
-                task.cancel()
-            await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write(self, websocket: WebSocket) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await self.outlet.run()
+            closing = self._closing or Close(TOO_SLOW, "too slow")
+            await websocket.close(closing.code, closing.reason)
+
+    # -- a socket that was taken over: see transport.Receiver
+
+    def received(self, data: str | bytes) -> None:
+        if self._held is not None:
+            self._held.append(data)  # no more than was read already: reading pauses
+            return
+        self.perform(self._session.receive(data, time.monotonic()))
+        if self._session.pause_s and self._raw is not None:
+            self._held = deque()
+            self._raw.pause_reading()
+            asyncio.get_running_loop().call_later(min(self._session.pause_s, PAUSE_MAX_S), self._go_on)
+
+    def _go_on(self) -> None:
+        held, self._held = self._held, None
+        while held:
+            self.received(held.popleft())
+            if self._held is not None:  # and again it is too much
+                self._held.extend(held)
+                return
+        if self._raw is not None:
+            self._raw.resume_reading()
+
+    def drained(self) -> None:
+        self.outlet.flush()
+        self._close_if_told()
+
+    def lost(self) -> None:
+        """Nothing comes or goes any more."""
+        self._raw = None
+        self._held = None
+        self.outlet.finish()
+        for timer in (self._alarm, self._cutter):
+            if timer is not None:
+                timer.cancel()
+        for join in list(self._session.joins.values()):
+            self._hub.detach(join)
+        self._session.joins.clear()
+        for task in self._tasks or ():
+            task.cancel()
+        self._on_end(self)
 
     # -- from anywhere
 
@@ -112,7 +189,8 @@ class Connection:
         self._session.renewed(join, grant)
 
     def tick(self, now: float) -> None:
-        self.perform(self._session.tick(now))
+        if actions := self._session.tick(now):
+            self.perform(actions)
         if self.outlet.is_overrun:
             self.close(TOO_SLOW, "too slow")
 
@@ -122,11 +200,21 @@ class Connection:
             return
         self._closing = Close(code, reason)
         self.outlet.finish()
-        asyncio.get_running_loop().call_later(CLOSE_S, self._cut)
+        self._cutter = asyncio.get_running_loop().call_later(CLOSE_S, self._cut)
+        self._close_if_told()
+
+    def _close_if_told(self) -> None:
+        if self._closing is None or self._raw is None:
+            return
+        self.outlet.flush()
+        if self.outlet.is_empty or self.outlet.is_overrun:
+            self._raw.close(self._closing.code, self._closing.reason)
 
     def _cut(self) -> None:
         self._is_cut = True
-        if self._reader is not None and not self._reader.done():
+        if self._raw is not None:
+            self._raw.abort()
+        elif self._reader is not None and not self._reader.done():
             self._reader.cancel()
 
     # -- actions
@@ -171,8 +259,16 @@ class Connection:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Bounded by the session: so many joins a second, one renewal a frame, and frames are paced."""
         task = asyncio.create_task(work)
+        if self._tasks is None:
+            self._tasks = set()
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._tasks is not None:
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._tasks = None  # a set for each quiet socket is a fifth of a kilobyte
 
     async def _ask(self, join: Join, token: str | None) -> None:
         try:
@@ -201,9 +297,3 @@ class Connection:
         else:
             if join.grant is not None and grant.project == join.grant.project:
                 self._session.renewed(join, grant)
-
-    async def _write(self) -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
-            await self.outlet.run()
-            closing = self._closing or Close(TOO_SLOW, "too slow")
-            await self._websocket.close(closing.code, closing.reason)

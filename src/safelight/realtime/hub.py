@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from safelight.realtime.feed import Feed
+from safelight.realtime.outlet import Pen
 from safelight.realtime.presence import plain
 from safelight.realtime.presence_relay import PresenceRelay, Shown
 from safelight.realtime.room import HubStats, Member, Room, Seat
@@ -29,6 +30,7 @@ class Hub:
 
     def __init__(self, feed: Feed, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.stats = HubStats()
+        self.pen = Pen()
         self.relay: Relay | None = None
         self.presence: PresenceRelay | None = None
         self._feed = feed

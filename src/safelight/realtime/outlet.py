@@ -1,19 +1,19 @@
-"""The queue in front of one socket: bounded, and mostly empty (S7).
+"""What goes to one socket: gathered for one turn of the loop, and bounded where the reader is slow (S7).
 
-Where the server lets us (transport.py), what is ready goes into the transport at once, as bytes framed once for all
-sockets. Only what the transport does not take is queued here, and written out by a task as it drains.
+Where the server lets us (transport.py), all that one turn of the loop has for a socket leaves in one write, as bytes
+framed once for all sockets. Only what the transport does not take waits here until it drains. Elsewhere a task sends
+message by message.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from safelight.realtime.transport import framed
+from safelight.realtime.transport import Raw, framed
 
-__all__ = ["Batch", "Outlet", "Raw", "Wire"]
+__all__ = ["Batch", "Outlet", "Pen", "Wire"]
 
 BYTES_MAX: Final = 512 * 1024
 """Live traffic beyond this is not queued: the reader catches up from its cursor."""
@@ -23,6 +23,12 @@ FRAMES_MAX: Final = 2_000
 LOW_BYTES: Final = 64 * 1024
 LOW_FRAMES: Final = FRAMES_MAX // 2
 """From here down there is room again."""
+PIECE_BYTES: Final = 64 * 1024
+"""One write; more of one turn is written at once instead of being gathered."""
+SOCKETS_AT_ONCE: Final = 500
+"""Written to before others get a turn of the loop: some 5 ms."""
+JOINED_MAX: Final = 16
+"""Pieces kept for the turn: lanes that get several messages in it. Whoever catches up has pieces of its own."""
 
 
 class Wire:
@@ -45,10 +51,12 @@ class Wire:
 class Batch:
     """Messages that go out together, framed once."""
 
-    __slots__ = ("_framed", "wires")
+    __slots__ = ("_framed", "size", "wires")
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.wires = wires
+        self.size = sum([len(wire.data) for wire in wires])
+        """Bytes, without framing."""
         self._framed: bytes | None = None
 
     def __len__(self) -> int:
@@ -61,43 +69,82 @@ class Batch:
         return self._framed
 
 
-class Raw(Protocol):
-    """The transport, where there is a way to it."""
+class Pen:
+    """Once a turn of the loop, writes what was gathered for each socket. One for all sockets of a process."""
 
-    @property
-    def is_writable(self) -> bool: ...
-    def write(self, frames: bytes) -> None: ...
+    __slots__ = ("_joined", "_noted")
+
+    def __init__(self) -> None:
+        self._noted: list[Outlet] = []
+        self._joined: dict[tuple[Batch, ...], bytes] = {}
+
+    def note(self, outlet: Outlet) -> None:
+        """It has something to write."""
+        if not self._noted:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._noted.append(outlet)
+
+    def joined(self, batches: Sequence[Batch]) -> bytes:
+        """Their frames as one piece; made once for all sockets that get the same in this turn."""
+        if len(batches) == 1:
+            return batches[0].framed
+        key = tuple(batches)
+        found = self._joined.get(key)
+        if found is None:
+            found = b"".join([batch.framed for batch in key])
+            if len(self._joined) < JOINED_MAX:
+                self._joined[key] = found
+        return found
+
+    def _write(self) -> None:
+        noted, self._noted = self._noted, []
+        for outlet in noted[:SOCKETS_AT_ONCE]:
+            outlet.flush()
+        self._joined.clear()
+        if len(noted) > SOCKETS_AT_ONCE:
+            if not self._noted:
+                asyncio.get_running_loop().call_soon(self._write)
+            self._noted = noted[SOCKETS_AT_ONCE:] + self._noted
 
 
 class Outlet:
-    """`offer` what may be dropped, `put` what may not; `run` writes what had to wait, until cancelled."""
+    """`offer` what may be dropped, `put` what may not. It leaves by the pen; with no way to the transport, by `run`."""
 
     __slots__ = (
-        "_bytes", "_is_finished", "_queue", "_raw", "_roomy", "_send_bytes", "_send_text", "_woken", "is_overrun",
+        "_bytes", "_frames", "_is_finished", "_is_noted", "_pen", "_raw", "_roomy", "_send_bytes", "_send_text",
+        "_waiting", "_woken", "is_overrun",
     )  # fmt: skip
 
     def __init__(
         self,
-        send_text: Callable[[str], Awaitable[None]],
-        send_bytes: Callable[[bytes], Awaitable[None]],
+        pen: Pen,
         raw: Raw | None = None,
+        *,
+        send_text: Callable[[str], Awaitable[None]] | None = None,
+        send_bytes: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
         self.is_overrun = False
         """More than the hard limit was put: nothing more is taken, the socket is to be closed."""
+        self._pen = pen
+        self._raw = raw
         self._send_text = send_text
         self._send_bytes = send_bytes
-        self._raw = raw
-        self._queue: deque[Wire] = deque()
+        self._waiting: list[Batch] | None = None  # made when needed, like the events: most sockets wait for nothing
         self._bytes = 0
+        self._frames = 0
+        self._is_noted = False
         self._is_finished = False
-        self._woken = asyncio.Event()
-        self._roomy = asyncio.Event()
-        self._roomy.set()
+        self._woken: asyncio.Event | None = None
+        self._roomy: asyncio.Event | None = None
 
     @property
     def is_over(self) -> bool:
         """Nothing is taken any more."""
         return self.is_overrun or self._is_finished
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting
 
     @property
     def queued_bytes(self) -> int:
@@ -106,61 +153,102 @@ class Outlet:
 
     def offer(self, batch: Batch) -> bool:
         """Send or queue them all, or none where the reader is too slow."""
-        if self._is_open():
-            self._raw.write(batch.framed)  # pyright: ignore[reportOptionalMemberAccess] -- open says that it is there
-            return True
-        if self.is_over or self._bytes >= BYTES_MAX or len(self._queue) >= FRAMES_MAX:
+        if self._is_finished or self.is_overrun or self._bytes >= BYTES_MAX or self._frames >= FRAMES_MAX:
             return False
-        for wire in batch.wires:
-            self._add(wire)
+        self._add(batch)
         return True
 
     def put(self, wire: Wire) -> None:
         """Send or queue it in any case, up to the hard limit."""
-        if self._is_open():
-            self._raw.write(framed(wire.data, is_text=wire.is_text))  # pyright: ignore[reportOptionalMemberAccess]
-            return
-        if self._bytes > BYTES_HARD_MAX or len(self._queue) >= 2 * FRAMES_MAX:
+        if self._bytes > BYTES_HARD_MAX or self._frames >= 2 * FRAMES_MAX:
             self.is_overrun = True
-            self._woken.set()
+            self._wake()
         if not self.is_over:
-            self._add(wire)
+            self._add(Batch((wire,)))
+
+    def forget_sending(self) -> None:
+        """The request is over, and what belongs to it; the transport is all there is."""
+        self._send_text = self._send_bytes = None
 
     def finish(self) -> None:
-        """Take nothing more; `run` returns after what is queued."""
+        """Take nothing more; what is queued still goes out, then `run` returns."""
         self._is_finished = True
-        self._woken.set()
+        self._wake()
 
     async def roomy(self) -> None:
         """Returns when most of the queue has been written."""
-        await self._roomy.wait()
+        if self._bytes > LOW_BYTES or self._frames > LOW_FRAMES:
+            if self._roomy is None:
+                self._roomy = asyncio.Event()
+            await self._roomy.wait()
+
+    def flush(self) -> None:
+        """Write what waits, as far as the transport takes it: the pen's call, and the transport's when it drained."""
+        self._is_noted = False
+        raw, waiting = self._raw, self._waiting
+        if raw is None:
+            self._wake()
+            return
+        while waiting and not self.is_overrun and raw.is_writable:
+            if self._bytes <= PIECE_BYTES:
+                self._waiting, count = None, len(waiting)
+                self._bytes = self._frames = 0
+                raw.write(self._pen.joined(waiting))
+                break
+            size = count = 0
+            while count < len(waiting) and size < PIECE_BYTES:
+                size += waiting[count].size
+                count += 1
+            piece = waiting[:count]
+            del waiting[:count]
+            self._bytes -= size
+            self._frames -= sum([len(batch) for batch in piece])
+            raw.write(self._pen.joined(piece))
+        self._tell_room()
 
     async def run(self) -> None:
-        """Write what is queued, in order; returns when overrun or finished. Raises what sending raises."""
+        """The ordinary way: send what is queued, in order; returns when overrun or finished. Raises what sending
+        raises."""
+        assert self._send_text is not None
+        assert self._send_bytes is not None
         while not self.is_overrun:
-            if not self._queue:
+            if not self._waiting:
                 if self._is_finished:
                     return
-                self._woken.clear()
+                self._woken = asyncio.Event()
                 await self._woken.wait()
                 continue
-            wire = self._queue[0]  # stays at its place while it is sent, so that nothing overtakes it
-            if wire.is_text:
-                await self._send_text(wire.as_text())
-            else:
-                await self._send_bytes(wire.data)
-            self._queue.popleft()
-            self._bytes -= len(wire.data)
-            if self._bytes <= LOW_BYTES and len(self._queue) <= LOW_FRAMES and not self._roomy.is_set():
-                self._roomy.set()
+            batch = self._waiting[0]  # stays at its place while it is sent, so that nothing overtakes it
+            for wire in batch.wires:
+                if wire.is_text:
+                    await self._send_text(wire.as_text())
+                else:
+                    await self._send_bytes(wire.data)
+            del self._waiting[0]
+            self._bytes -= batch.size
+            self._frames -= len(batch)
+            self._tell_room()
 
-    def _is_open(self) -> bool:
-        """Whether what comes now may go into the transport at once: nothing waits before it."""
-        return not self._queue and self._raw is not None and not self.is_over and self._raw.is_writable
+    def _add(self, batch: Batch) -> None:
+        if self._waiting is None:
+            self._waiting = [batch]
+        else:
+            self._waiting.append(batch)
+        self._bytes += batch.size
+        self._frames += len(batch)
+        if self._raw is None:
+            self._wake()
+        elif self._bytes >= PIECE_BYTES:
+            self.flush()
+        elif not self._is_noted and self._raw.is_writable:  # else the transport calls when it has drained
+            self._is_noted = True
+            self._pen.note(self)
 
-    def _add(self, wire: Wire) -> None:
-        self._queue.append(wire)
-        self._bytes += len(wire.data)
-        if self._bytes > LOW_BYTES or len(self._queue) > LOW_FRAMES:
-            self._roomy.clear()
-        self._woken.set()
+    def _tell_room(self) -> None:
+        if self._roomy is not None and self._bytes <= LOW_BYTES and self._frames <= LOW_FRAMES:
+            self._roomy.set()
+            self._roomy = None
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.set()

@@ -148,13 +148,14 @@ class Realtime:
             log.warning("realtime.connect_failed", error=repr(error))
             await self._refuse(websocket, 503, "The database does not answer: try again")
         else:
-            connection = Connection(websocket, vsn, opener, self.hub, self._door, self.refusals)
+            connection = Connection(websocket, vsn, opener, self.hub, self._door, self.refusals, self._ended)
             self._connections.add(connection)
-            try:
-                with self._metrics.following("socket"):
-                    await connection.run()
-            finally:
-                self._connections.discard(connection)
+            self._metrics.follows("socket", 1)
+            await connection.run()  # returns at once where the socket can be taken over
+
+    def _ended(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._metrics.follows("socket", -1)
 
     async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
         if self._refusing < REFUSING_MAX and not self._is_draining:

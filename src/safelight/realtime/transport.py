@@ -1,20 +1,25 @@
-"""The socket's transport, for those who write ready frames to thousands of them (issue 3, fan-out).
+"""The socket itself, for those who write ready frames to thousands of them (issue 3, fan-out; decision 008).
 
-uvicorn frames each message anew for each socket. Its protocol, extended by a few lines, hands the hub the transport
-behind the ASGI connection: the same port, the same app, and bytes that were framed once. Under another server the
-extension is not there and messages go the ordinary way.
+uvicorn frames each message anew for each socket, and keeps for each the whole request that opened it: its task, the
+frames of every middleware, queues and events. Its protocol, extended, lets the app take a socket over once it is
+accepted: the request ends, messages come as calls, and bytes that were framed once go straight to the kernel. The same
+port, the same app. Under another server the extension is not there and everything goes the ordinary way.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import os
+from typing import Any, Final, Protocol
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 
-__all__ = ["EXTENSION", "RawSocket", "SocketProtocol", "framed"]
+__all__ = ["EXTENSION", "Raw", "Receiver", "SocketProtocol", "framed"]
 
 EXTENSION: Final = "safelight.raw_socket"
+NOT_UTF8: Final = 1007
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
 
@@ -29,30 +34,209 @@ def framed(data: bytes, *, is_text: bool) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8) + data
 
 
-class RawSocket:
-    """Writes ready frames. Only between accept and close, and only while the transport takes them."""
+class Receiver(Protocol):
+    """Whoever took a socket over."""
 
-    __slots__ = ("_protocol",)
+    def received(self, data: str | bytes) -> None:
+        """A whole message."""
+        ...
 
-    def __init__(self, protocol: SocketProtocol) -> None:
-        self._protocol = protocol
+    def drained(self) -> None:
+        """`is_writable` again."""
+        ...
+
+    def lost(self) -> None:
+        """The connection is gone: the last call, and it comes once."""
+        ...
+
+
+class Raw(Protocol):
+    """A socket that can be taken over, between accept and close."""
 
     @property
     def is_writable(self) -> bool:
-        """Whether the connection is open and its buffer below the transport's mark."""
-        protocol = self._protocol
-        return protocol.writable.is_set() and protocol.handshake_complete and not protocol.close_sent
+        """Whether it is open and its buffer is below the transport's mark."""
+        ...
+
+    def take_over(self, receiver: Receiver) -> None:
+        """The request that opened the socket may end; from here on everything goes to the receiver."""
+        ...
 
     def write(self, frames: bytes) -> None:
-        """Into the transport's buffer; what is written in one turn of the loop leaves in one system call."""
-        self._protocol.transport.write(frames)
+        """Ready frames. What the kernel does not take now is kept and goes out by itself. Never raises."""
+        ...
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye, and wait a moment for the answer."""
+        ...
+
+    def abort(self) -> None:
+        """Let go at once."""
+        ...
+
+
+class _Nowhere:
+    """Takes the place of the queue that nobody reads any more."""
+
+    def put_nowait(self, message: object) -> None:
+        return
+
+
+class _Flag:
+    """Takes the place of an event that nobody waits for any more."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = True
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
+_NOWHERE: Final = _Nowhere()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, with a way to the transport in the ASGI scope. Without extensions of WebSocket: frames are plain."""
+    """uvicorn's, with itself in the ASGI scope (`Raw`). Without extensions of WebSocket: frames are plain."""
+
+    _receiver: Receiver | None = None
+    _is_taken = False
+    _fd = -1
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        # Clients beat every 25 s, and a session that hears nothing for 60 s ends: two pings more would cost 5,000
+        # quiet sockets 2 % of a core, and a timer each.
+        self.ping_interval = None
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", None)
         if scope is not None:  # it is not where the handshake was refused
-            scope["extensions"][EXTENSION] = RawSocket(self)
+            scope["extensions"][EXTENSION] = self
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, but a socket that was taken over outlives its request."""
+        try:
+            untyped: Any = self
+            await untyped.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        else:
+            if not self.handshake_complete:
+                self.logger.error("ASGI callable returned without completing handshake.")
+                self.send_500_response()
+            elif self._is_taken:
+                return
+        if self.close_timer is None:
+            self.transport.close()
+
+    # -- taken over: see Raw
+
+    def take_over(self, receiver: Receiver) -> None:
+        left: list[Any] = []
+        while not self.queue.empty():
+            left.append(self.queue.get_nowait())
+        self._receiver, self._is_taken = receiver, True
+        untyped: Any = self
+        untyped.queue, untyped.writable = _NOWHERE, _Flag()
+        untyped.scope = untyped.request = untyped.response = None  # nobody needs them any more, and there are thousands
+        if self.transport.get_extra_info("sslcontext") is None:
+            self._fd = self.transport.get_extra_info("socket").fileno()
+        for message in left:
+            if message["type"] == "websocket.receive":
+                data = message.get("text")
+                receiver.received(message["bytes"] if data is None else data)
+        if self.disconnected:
+            self._lose()
+        elif self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    @property
+    def is_writable(self) -> bool:
+        return self.writable.is_set() and self.handshake_complete and not self.close_sent
+
+    def write(self, frames: bytes) -> None:
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            # Nothing waits before it, and the descriptor is the transport's own: a third cheaper than by the transport.
+            try:
+                sent = os.write(self._fd, frames)
+            except OSError:  # full, or broken: the transport finds out which
+                sent = 0
+            if sent == len(frames):
+                return
+            frames = frames[sent:]
+        transport.write(frames)
+
+    def pause_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        if self.close_sent or self.transport.is_closing():
+            return
+        try:
+            self.conn.send_close(code, reason)
+        except InvalidState:
+            self.transport.close()
+            return
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    # -- what uvicorn's calls
+
+    def send_receive_event_to_app(self) -> None:
+        if self._receiver is None:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type != "text":
+            self._receiver.received(bytes(data))
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.close(NOT_UTF8, "not UTF-8")
+        else:
+            self._receiver.received(text)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._receiver is not None and self.is_writable:
+            self._receiver.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lose()
+
+    def _lose(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.lost()

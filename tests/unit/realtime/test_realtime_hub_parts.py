@@ -20,7 +20,7 @@ from safelight.changes.present import Presenters
 from safelight.realtime import outlet as queue
 from safelight.realtime.filters import binding
 from safelight.realtime.lane import LaneKey, Touched, render
-from safelight.realtime.outlet import Batch, Outlet, Wire
+from safelight.realtime.outlet import Batch, Outlet, Pen, Wire
 from safelight.realtime.phoenix import Vsn
 from safelight.realtime.presence import METAS_MAX, Board
 from safelight.realtime.presence_relay import PresenceRelay
@@ -45,12 +45,21 @@ class Socket:
 
 
 class Transport:
+    """A socket that was taken over, with a mark like a real one's."""
+
     def __init__(self) -> None:
         self.is_writable = True
-        self.written = b""
+        self.writes: list[bytes] = []
+
+    @property
+    def written(self) -> bytes:
+        return b"".join(self.writes)
 
     def write(self, frames: bytes) -> None:
-        self.written += frames
+        self.writes.append(frames)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"an outlet only writes: {name}")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -61,7 +70,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_what_is_queued_is_sent_in_order_and_what_does_not_fit_is_refused_whole() -> None:
     socket = Socket()
-    outlet = Outlet(socket.send, socket.send)
+    outlet = Outlet(Pen(), send_text=socket.send, send_bytes=socket.send)
     large = Batch([Wire(b"x" * queue.BYTES_MAX), Wire(b"end")])
     assert outlet.offer(Batch([Wire(b"one")]))
     assert outlet.offer(large)
@@ -82,31 +91,79 @@ async def test_what_is_queued_is_sent_in_order_and_what_does_not_fit_is_refused_
 
 async def test_a_reader_that_takes_nothing_while_it_asks_is_given_up() -> None:
     socket = Socket()
-    outlet = Outlet(socket.send, socket.send)
+    outlet = Outlet(Pen(), send_text=socket.send, send_bytes=socket.send)
     for _ in range(10 * queue.FRAMES_MAX):
         outlet.put(Wire(b"reply"))
     assert outlet.is_overrun
     await asyncio.wait_for(outlet.run(), 30)
 
 
-async def test_an_open_transport_gets_the_bytes_at_once_and_a_full_one_keeps_their_order() -> None:
-    socket, transport = Socket(), Transport()
-    outlet = Outlet(socket.send, socket.send, transport)
-    batch = Batch([Wire(b"one"), Wire(b"\x00two", is_text=False)])
-    assert outlet.offer(batch)
-    assert transport.written == b"\x81\x03one\x82\x04\x00two"
+async def test_all_that_one_turn_has_for_a_socket_leaves_in_one_write_in_order() -> None:
+    pen, one, two = Pen(), Transport(), Transport()
+    outlets = [Outlet(pen, one), Outlet(pen, two)]
+    batches = [Batch([Wire(b"one"), Wire(b"\x00two", is_text=False)]), Batch([Wire(b"three")])]
+    for batch in batches:
+        for outlet in outlets:
+            assert outlet.offer(batch)
+    outlets[1].put(Wire(b"reply"))
+    assert one.writes == two.writes == []
+    await until(lambda: bool(one.writes and two.writes))
+    assert one.writes == [b"\x81\x03one\x82\x04\x00two\x81\x05three"]
+    assert two.writes == [one.written + b"\x81\x05reply"]
+    assert all(outlet.queued_bytes == 0 and outlet.is_empty for outlet in outlets)
+
+
+async def test_more_sockets_than_one_turn_writes_to_all_get_theirs() -> None:
+    pen, transports = Pen(), [Transport() for _ in range(2 * queue.SOCKETS_AT_ONCE + 1)]
+    for transport in transports:
+        assert Outlet(pen, transport).offer(Batch([Wire(b"x")]))
+    await until(lambda: all(transport.writes == [b"\x81\x01x"] for transport in transports))
+
+
+async def test_a_large_turn_is_written_as_it_comes_and_is_no_reason_to_call_a_reader_slow() -> None:
+    transport = Transport()
+    outlet = Outlet(Pen(), transport)
+    for _ in range(100):
+        assert outlet.offer(Batch([Wire(b"x" * 20_000)]))
+        assert outlet.queued_bytes < queue.PIECE_BYTES
+    await until(lambda: outlet.is_empty)
+    assert len(transport.written) == 100 * 20_004
+    assert max(map(len, transport.writes)) < 2 * queue.PIECE_BYTES
+
+
+async def test_a_full_transport_keeps_the_order_and_is_offered_no_more_than_it_may_hold() -> None:
+    transport = Transport()
+    outlet = Outlet(Pen(), transport)
     transport.is_writable = False
-    outlet.put(Wire(b"three"))
+    offered = 0
+    while outlet.offer(Batch([Wire(b"%06d" % offered * 1000)])):
+        offered += 1
+    assert queue.BYTES_MAX <= outlet.queued_bytes < queue.BYTES_MAX + 6_000
+    outlet.put(Wire(b"reply"))
+    waiting = asyncio.create_task(outlet.roomy())
+    await asyncio.sleep(0)
+    assert transport.writes == []
+    assert not waiting.done()
     transport.is_writable = True
-    outlet.put(Wire(b"four"))  # must not overtake the third
-    assert transport.written == batch.framed
-    writer = asyncio.create_task(outlet.run())
-    socket.may.set()
-    await until(lambda: len(socket.sent) == 2)
-    assert socket.sent == ["three", "four"]
-    outlet.put(Wire(b"five"))
-    assert transport.written.endswith(b"\x81\x04five")
-    writer.cancel()
+    outlet.put(Wire(b"four"))  # must not overtake the rest
+    outlet.flush()  # as the transport does when it has drained
+    await waiting
+    assert outlet.queued_bytes == 0
+    assert transport.written == b"".join(
+        framed(each, is_text=True)
+        for each in [*(b"%06d" % number * 1000 for number in range(offered)), b"reply", b"four"]
+    )
+
+
+async def test_what_is_told_to_finish_still_goes_out_and_nothing_after_it() -> None:
+    transport = Transport()
+    outlet = Outlet(Pen(), transport)
+    outlet.put(Wire(b"last"))
+    outlet.finish()
+    outlet.put(Wire(b"late"))
+    assert not outlet.offer(Batch([Wire(b"late")]))
+    await until(lambda: transport.written == b"\x81\x04last")
+    assert outlet.is_empty
 
 
 @given(st.sampled_from([0, 1, 125, 126, 127, 65_535, 65_536, 70_000]), st.booleans())
