@@ -47,11 +47,19 @@ def serve(
     data: Data = None,
 ) -> None:
     """A server, as the environment (SAFELIGHT_…) says."""
+    from safelight.providers.comfyui import WorkflowError
+    from safelight.providers.http_template import TemplateError
+    from safelight.providers.registry import RegistryError
     from safelight.server.run import serve as run
     from safelight.server.settings import Settings
 
     given: dict[str, Any] = {"host": host, "port": port, "roles": roles, "data": data}
-    run(Settings(**{name: value for name, value in given.items() if value is not None}))
+    try:
+        run(Settings(**{name: value for name, value in given.items() if value is not None}))
+    except (RegistryError, TemplateError, WorkflowError) as error:
+        # The operator's own file: its line is worth more than ours.
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
 
 
 def emulate(

@@ -128,13 +128,33 @@ async def database(settings: Settings) -> AsyncGenerator[tuple[Database, embedde
 @asynccontextmanager
 async def system(settings: Settings, *, base_url: str) -> AsyncGenerator[System]:
     """Everything, wired and ready; `run_background` must then be run. `base_url`: how this process is reached."""
+    offer = Offer.read(settings)
     async with database(settings) as (db, server), contextlib.AsyncExitStack() as stack:
-        yield await _wire(settings, base_url, db, server, stack)
+        yield await _wire(settings, base_url, offer, db, server, stack)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What can be made here, from the operator's files: read first, so that a mistake in one ends the start at once."""
+
+    templates: Sequence[Template]
+    workflows: Sequence[Workflow]
+    models: Registry
+
+    @classmethod
+    def read(cls, settings: Settings) -> Offer:
+        """Raises RegistryError, TemplateError or WorkflowError."""
+        templates = load_templates(settings.providers, os.environ)
+        workflows = load_workflows(settings.comfyui_workflows) if settings.comfyui_workflows is not None else []
+        described = [model for template in templates for model in template.models]
+        models = Registry.load(settings.models, [*described, *(workflow.model for workflow in workflows)])
+        return cls(templates, workflows, models)
 
 
 async def _wire(
     settings: Settings,
     base_url: str,
+    offer: Offer,
     db: Database,
     server: embedded.Embedded | None,
     stack: contextlib.AsyncExitStack,
@@ -145,15 +165,12 @@ async def _wire(
     bus = await _bus(db, settings)
     signer = MediaSigner(await _secret(db, "media", settings))
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
-    templates = load_templates(settings.providers, os.environ)
-    workflows = load_workflows(settings.comfyui_workflows) if settings.comfyui_workflows is not None else []
     fetcher = Fetcher(frozenset(settings.allow_hosts), doors=_comfyui_doors(settings))
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
-    described = [model for template in templates for model in template.models]
-    models = Registry.load(settings.models, [*described, *(workflow.model for workflow in workflows)])
+    models = offer.models
     bring = InputDoor(fetcher, store, signer, (settings.public_url or "", base_url), now)
-    built = build_providers(_provider_settings(settings, templates, workflows, bring))
+    built = build_providers(_provider_settings(settings, offer, bring))
     providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
     for provider in providers.values():
         stack.push_async_callback(provider.close)
@@ -349,13 +366,11 @@ def _comfyui_doors(settings: Settings) -> dict[str, dict[str, str]]:
     return {f"{settings.comfyui_url.rstrip('/')}/view": _comfyui_headers(settings)}
 
 
-def _provider_settings(
-    settings: Settings, templates: Sequence[Template], workflows: Sequence[Workflow], bring: Bring
-) -> ProviderSettings:
+def _provider_settings(settings: Settings, offer: Offer, bring: Bring) -> ProviderSettings:
     fal = kie = replicate = openai = signed = comfyui = None
     if settings.comfyui_url is not None:
         comfyui = ComfySettings(
-            url=settings.comfyui_url, workflows=workflows, bring=bring, headers=_comfyui_headers(settings)
+            url=settings.comfyui_url, workflows=offer.workflows, bring=bring, headers=_comfyui_headers(settings)
         )
     if settings.fal_key is not None:
         fal = FalSettings(
@@ -393,7 +408,7 @@ def _provider_settings(
         openai=openai,
         signed=signed,
         comfyui=comfyui,
-        templates=templates,
+        templates=offer.templates,
         local_workers=settings.local_workers,
         limits=limits,
     )
