@@ -47,11 +47,14 @@ from safelight.media.fetch import Fetcher, FetchLimits, SizeLimits
 from safelight.media.store import Store, open_store
 from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider, Transient, WebhookForged, WebhookRequest
+from safelight.providers.comfyui import ComfySettings, InputUnreadable, load_workflows
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
 from safelight.providers.http_template import load_templates
 from safelight.providers.kie import KieSettings
+from safelight.providers.openai import OpenAISettings
 from safelight.providers.registry import Registry
+from safelight.providers.replicate import ReplicateSettings
 
 DEADLINE_S = 30.0
 """Of every wait. Nothing here takes a tenth of it on a quiet machine."""
@@ -73,7 +76,11 @@ POLICY = {
 """Small numbers, so that what takes minutes in life takes seconds here."""
 
 DESCRIBED = load_templates(["runway", "luma"], {})
-REGISTRY = Registry.load(None, [model for template in DESCRIBED for model in template.models])
+WORKFLOWS = load_workflows(Path(__file__).parents[1] / "providers" / "comfyui_workflows")
+REGISTRY = Registry.load(
+    None,
+    [*(model for template in DESCRIBED for model in template.models), *(workflow.model for workflow in WORKFLOWS)],
+)
 MODELS = {
     "local": ("local/aurora", {"width": 64, "height": 64}),
     "local clip": ("local/drift", {"width": 64, "height": 64, "duration": 0.5}),
@@ -81,8 +88,13 @@ MODELS = {
     "fal clip": ("fal-ai/wan-t2v", {"resolution": "480p", "frames_per_second": 24}),
     "kie": ("google/nano-banana", {}),
     "kie clip": ("veo3_fast", {}),
+    "replicate": ("black-forest-labs/flux-schnell", {"width": 64, "height": 64}),
+    "replicate clip": ("bytedance/seedance-1-lite", {"width": 64, "height": 64, "duration": 2}),
+    "openai": ("openai/gpt-image-2.5-flare", {}),
     "runway": ("runway/gen4_image", {"promptText": "a red fox"}),
     "luma": ("luma/photon-1", {}),
+    "comfyui": ("comfyui/portrait", {"width": 64, "height": 64}),
+    "comfyui clip": ("comfyui/film", {}),
 }
 
 
@@ -98,6 +110,11 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str = "", deadlin
             return found
         assert time.monotonic() < ends_at, f"waited {deadline_s} s for {what or condition}"
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def no_start_image(url: str, dest: Path) -> str:
+    """No job here has one; tests/integration/server hands real ones over."""
+    raise InputUnreadable(url, may_repeat=False)
 
 
 def submission(what: str, faults: Mapping[str, Any] | None = None, **given: Any) -> Submission:
@@ -231,6 +248,11 @@ class World:
             ProviderSettings(
                 fal=FalSettings(key="id:secret", queue_url=f"{fal}/queue", rest_url=f"{fal}/rest"),
                 kie=KieSettings(key="a key", api_url=self.emulators.kie_url, webhook_hmac_key="hmac of ours"),
+                replicate=ReplicateSettings(token="a token", api_url=f"{self.emulators.replicate_url}/v1"),
+                openai=OpenAISettings(
+                    key="a key", spool=self.folder / "spool", api_url=f"{self.emulators.openai_url}/v1"
+                ),
+                comfyui=ComfySettings(url=self.emulators.comfyui_url, workflows=WORKFLOWS, bring=no_start_image),
                 templates=load_templates(
                     ["runway", "luma"],
                     {
@@ -469,7 +491,7 @@ async def a_world(
         store=open_store((folder / "media").resolve().as_uri(), is_durable=False),
         policy=JobPolicy(**(POLICY | dict(policy or {}))),
         # Emulated KIE has no rate limit of its own, and 2 submits a second would make every test of many jobs slow.
-        limits={"kie": Limits(rate_per_s=0), **(limits or {})},
+        limits={"kie": Limits(rate_per_s=0), "replicate": Limits(rate_per_s=0), **(limits or {})},
         has_webhooks=webhooks,
         allow_emulators_address=allow_emulators_address,
         providers={},

@@ -11,7 +11,7 @@ import sys
 import httpx
 import pytest
 
-from safelight.emulators.app import create_emulator_app
+from safelight.emulators.app import PROVIDERS, create_emulator_app
 from safelight.emulators.serve import running, serving
 from safelight.emulators.settings import EmulatorSettings
 
@@ -29,7 +29,7 @@ def test_run_says_where_it_listens_and_ends_when_told(stop: signal.Signals):
             found = re.match(r"Emulators at (http://127\.0\.0\.1:\d+)", ran.stdout.readline())
             assert found is not None
             answer = httpx.get(found[1], timeout=STARTS_WITHIN_S)
-            assert answer.json()["providers"] == {"fal": "/fal", "kie": "/kie"}
+            assert answer.json()["providers"] == {name: f"/{name}" for name in PROVIDERS}
             ran.send_signal(stop)
             _, errors = ran.communicate(timeout=STARTS_WITHIN_S)
         finally:
