@@ -81,6 +81,7 @@ export function createMutations(api: Api, project: string, host: MutationsHost):
     entities: readonly string[],
     patch: (entity: string) => Patch<T>,
     write: () => Promise<Answer<R>>,
+    lane: readonly string[] = entities,
   ): Promise<Answer<R>> {
     const wishes = entities.map((entity) => ({ id: newJobId(), entity }));
     store.set((layer) =>
@@ -88,7 +89,7 @@ export function createMutations(api: Api, project: string, host: MutationsHost):
     );
     const forget = (): void => store.set((layer) => wishes.reduce((all, { id }) => dropped(all, id), layer));
     try {
-      const answer = await inLane(entities, write);
+      const answer = await inLane(lane, write);
       const { seq } = answer;
       if (seq === null) {
         forget();
@@ -196,13 +197,13 @@ export function createMutations(api: Api, project: string, host: MutationsHost):
       prune();
     },
     async reorder(shot, ids, positions) {
-      await inLane([shot], () =>
-        mutate<Generation, unknown>(
-          generations,
-          [...positions.keys()],
-          (id) => placed(shot, positions.get(id) ?? null),
-          () => api.call('POST', `/v1/shots/${shot}/reorder`, { body: { ids } }),
-        ),
+      const entities = [...positions.keys()];
+      await mutate<Generation, unknown>(
+        generations,
+        entities,
+        (id) => placed(shot, positions.get(id) ?? null),
+        () => api.call('POST', `/v1/shots/${shot}/reorder`, { body: { ids } }),
+        [shot, ...entities],
       );
       prune();
     },

@@ -33,16 +33,20 @@ export const dropped = <T>(layer: Layer<T>, id: string): Layer<T> => {
   return rest.length === layer.length ? layer : rest;
 };
 
-/** The feed stands at `seq`, or (`known`) a row is held that was read there. */
+/**
+ * The feed stands at `seq`, or (`known`) a row is held that was read there. Writes of one row are made in the order of
+ * the asking, so what was asked before one that is shown by now is shown, too, even if its answer is still out.
+ */
 export function passed<T>(
   layer: Layer<T>,
   seq: number,
   known: (entity: string) => number | undefined = () => undefined,
 ): Layer<T> {
-  const rest = layer.filter(
-    (mutation) => mutation.seq === null || Math.max(seq, known(mutation.entity) ?? 0) < mutation.seq,
-  );
-  return rest.length === layer.length ? layer : rest;
+  const shown = new Map<string, number>();
+  layer.forEach(({ entity, seq: written }, index) => {
+    if (written !== null && Math.max(seq, known(entity) ?? 0) >= written) shown.set(entity, index);
+  });
+  return shown.size === 0 ? layer : layer.filter(({ entity }, index) => index > (shown.get(entity) ?? -1));
 }
 
 /** One row as the person should see it: the mutations in the order of the asking. Null: not at all. */

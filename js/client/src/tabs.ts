@@ -159,10 +159,13 @@ export function createTabs(
   }
 
   function hear(message: TabMessage): void {
-    if (role === 'leader') {
+    if (message.t === 'hello' || message.t === 'kick' || message.t === 'recover') {
+      // Meant for the leader; another follower's word is no sign of the leader's life.
+      if (role !== 'leader') return;
       if (message.t === 'hello') beat();
       else if (message.t === 'kick') handlers.onKick();
-      else if (message.t === 'recover') handlers.onRecover();
+      else handlers.onRecover();
+      return;
     }
     if (role !== 'follower') return;
     heardAt = scheduler.now();

@@ -1,4 +1,4 @@
-import type { Model, ModelField, Tile } from '@safelight/react';
+import type { Model, ModelField, Target, Tile } from '@safelight/react';
 import { keys, useModels, useProject, useWallet } from '@safelight/react';
 import { useQuery } from '@tanstack/react-query';
 import { ArrowUp } from 'lucide-react';
@@ -20,6 +20,8 @@ export interface Seed {
 interface ComposerProps {
   readonly seed: Seed | null;
   readonly tiles: readonly Tile[];
+  /** Where the results go (J9). */
+  readonly target: Target | null;
 }
 
 const QUOTE_PAUSE_MS = 250;
@@ -59,7 +61,7 @@ function useQuote(model: Model | undefined, wish: Wish): number | null {
   return data ?? null;
 }
 
-export function Composer({ seed, tiles }: ComposerProps) {
+export function Composer({ seed, tiles, target }: ComposerProps) {
   const room = useProject();
   const { models } = useModels();
   const wallet = useWallet()?.wallet;
@@ -114,7 +116,8 @@ export function Composer({ seed, tiles }: ComposerProps) {
       box.current?.focus();
       return;
     }
-    room.submit(jobRequest(model, wish));
+    const request = jobRequest(model, wish);
+    room.submit(target === null ? request : { ...request, target });
     window.scrollTo({ top: 0, behavior: 'instant' });
   }
 

@@ -3,6 +3,7 @@ import { useProject, useStore } from '@safelight/react';
 import { useId } from 'react';
 import { useNow } from '../clock';
 import { usePanel } from '../panel';
+import { go } from '../route';
 import { ago } from '../words';
 
 const WORDS: Readonly<Record<Mode, { label: string; meaning: string }>> = {
@@ -53,6 +54,16 @@ export function Connection() {
           <Figures />
           <button type="button" className="button" onClick={() => room.recover()}>
             Recover now
+          </button>
+          <button
+            type="button"
+            className="button quiet"
+            onClick={() => {
+              setOpen(false);
+              go({ page: 'diagnostics' });
+            }}
+          >
+            Diagnostics
           </button>
         </div>
       )}

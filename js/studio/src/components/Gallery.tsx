@@ -5,6 +5,7 @@ import {
   type KeyboardEvent,
   type ReactNode,
   type RefObject,
+  useCallback,
   useEffect,
   useLayoutEffect,
   useMemo,
@@ -13,7 +14,8 @@ import {
 } from 'react';
 import { aspectOf } from '../aspect';
 import { justify } from '../justify';
-import { Tile } from './Tile';
+import { extendTo } from '../selection';
+import { DraggableTile } from './DraggableTile';
 
 interface GalleryProps {
   readonly tiles: readonly TileOf[];
@@ -100,6 +102,15 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
     return () => window.removeEventListener('scroll', remember);
   }, [tiles, layout, top]);
 
+  const order = useRef<readonly TileOf[]>(tiles);
+  order.current = tiles;
+  const extend = useCallback((id: string) => {
+    extendTo(
+      id,
+      order.current.flatMap((tile) => (tile.row ? [tile.id] : [])),
+    );
+  }, []);
+
   const rows = virtual.getVirtualItems();
   const lastRow = rows.at(-1)?.index ?? 0;
   const nearEnd = hasMore && lastRow >= layout.rows.length - OVERSCAN_ROWS - 1;
@@ -119,8 +130,6 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
       },
     );
   }, [nearEnd, loadMore]);
-
-  if (loaded && tiles.length === 0) return empty;
 
   const from = rows.length > 0 ? (layout.rows[rows[0]?.index ?? 0]?.from ?? 0) : 0;
   const to = layout.rows[lastRow]?.to ?? 0;
@@ -181,6 +190,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
           {unseen} new
         </button>
       )}
+      {loaded && tiles.length === 0 && empty}
       <ul
         ref={ref}
         className="grid"
@@ -192,7 +202,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
           const box = layout.boxes[from + offset];
           return (
             box && (
-              <Tile
+              <DraggableTile
                 key={tile.id}
                 tile={tile}
                 box={box}
@@ -200,6 +210,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
                 focusable={tile.id === roving}
                 onFocus={setFocusId}
                 onOpen={onOpen}
+                onExtend={extend}
               />
             )
           );

@@ -1,19 +1,35 @@
-import type { Session } from '@safelight/react';
-import { useWallet } from '@safelight/react';
+import { type Session, useRunning, useWallet } from '@safelight/react';
+import { Command, Moon, Sun, SunMoon } from 'lucide-react';
+import { go, type PageName, useRoute } from '../route';
+import { turnTheme, useTheme } from '../theme';
 import { credits } from '../words';
 import { Connection } from './Connection';
 import { Lamp } from './Lamp';
 
 interface HeaderProps {
   readonly session: Session;
+  readonly project: string;
   readonly onProject: (project: string) => void;
+  readonly onPalette: () => void;
 }
 
-export function Header({ session, onProject }: HeaderProps) {
+const PLACES: readonly [PageName, string][] = [
+  ['gallery', 'Gallery'],
+  ['shots', 'Shots'],
+  ['queue', 'Queue'],
+  ['templates', 'Templates'],
+];
+const ICONS = { system: SunMoon, dark: Moon, light: Sun };
+
+export function Header({ session, project, onProject, onPalette }: HeaderProps) {
   const wallet = useWallet()?.wallet;
+  const running = useRunning();
+  const { page } = useRoute();
+  const { theme } = useTheme();
+  const ThemeIcon = ICONS[theme];
   return (
     <header className="header">
-      <a className="mark" href="/" aria-label="Safelight">
+      <a className="mark" href="#/" aria-label="Safelight">
         <Lamp />
         <span>Safelight</span>
       </a>
@@ -21,7 +37,7 @@ export function Header({ session, onProject }: HeaderProps) {
         <select
           className="select project"
           aria-label="Project"
-          defaultValue={session.project_id ?? ''}
+          value={project}
           onChange={(event) => onProject(event.target.value)}
         >
           {session.projects.map(({ id, name }) => (
@@ -31,15 +47,48 @@ export function Header({ session, onProject }: HeaderProps) {
           ))}
         </select>
       )}
+      <nav className="places" aria-label="Pages">
+        {PLACES.map(([name, label]) => (
+          <a
+            key={name}
+            href={name === 'gallery' ? '#/' : `#/${name}`}
+            aria-current={page === name ? 'page' : undefined}
+          >
+            {label}
+            {name === 'queue' && running > 0 && <b data-testid="running">{running}</b>}
+          </a>
+        ))}
+      </nav>
       <div className="header-end">
+        <button
+          type="button"
+          className="icon"
+          aria-label="Command palette"
+          title="Ctrl or ⌘ + K"
+          onClick={onPalette}
+        >
+          <Command size={17} aria-hidden="true" />
+        </button>
+        <button
+          type="button"
+          className="icon"
+          aria-label={`Theme: ${theme}`}
+          title={`Theme: ${theme}`}
+          onClick={turnTheme}
+        >
+          <ThemeIcon size={17} aria-hidden="true" />
+        </button>
         {wallet && (
-          <span
+          <button
+            type="button"
             className="wallet"
             data-testid="wallet"
             title={`${credits(wallet.held)} held for running jobs`}
+            aria-current={page === 'credits' ? 'page' : undefined}
+            onClick={() => go({ page: 'credits' })}
           >
-            <b>{credits(wallet.available)}</b> credits
-          </span>
+            <b>{credits(wallet.available)}</b> <span>credits</span>
+          </button>
         )}
         <Connection />
       </div>

@@ -1,12 +1,30 @@
-import { type Session, useGallery } from '@safelight/react';
-import { useCallback, useState } from 'react';
-import { openTile, useRoute } from '../route';
+import { type Session, type Tile, useGallery, useProject } from '@safelight/react';
+import { lazy, Suspense, useCallback, useMemo, useState } from 'react';
+import { go, openTile, useRoute } from '../route';
+import { useTitle } from '../title';
 import { Announcer } from './Announcer';
+import { Compare } from './Compare';
 import { Composer, type Seed } from './Composer';
+import { CreditsPage } from './CreditsPage';
 import { Empty } from './Empty';
+import { Filters } from './Filters';
 import { Gallery } from './Gallery';
 import { Header } from './Header';
+import { Keyboard } from './Keyboard';
 import { Lightbox } from './Lightbox';
+import { QueuePage } from './QueuePage';
+import { SelectionBar } from './SelectionBar';
+import { ShortcutSheet } from './ShortcutSheet';
+import { ShotDock } from './ShotDock';
+import { ShotPage } from './ShotPage';
+import { ShotsPage } from './ShotsPage';
+import { TemplatesPage } from './TemplatesPage';
+
+// What few open at first is not part of the first load.
+const Palette = lazy(() => import('./Palette'));
+const DiagnosticsPage = lazy(() =>
+  import('./DiagnosticsPage').then(({ DiagnosticsPage: page }) => ({ default: page })),
+);
 
 interface StudioProps {
   readonly session: Session;
@@ -14,33 +32,84 @@ interface StudioProps {
   readonly onProject: (project: string) => void;
 }
 
-export function Studio({ session, onProject }: StudioProps) {
+const NO_TILES: readonly Tile[] = [];
+
+export function Studio({ session, project, onProject }: StudioProps) {
   const route = useRoute();
-  const { tiles, loaded, hasMore, loadMore } = useGallery();
+  const { page, shot, filters } = route;
+  const isGallery = page === 'gallery';
+  const isNarrowed = Object.keys(filters).length > 0;
+  const room = useProject();
+  const gallery = useGallery(shot !== null ? { shot } : isGallery ? filters : {});
   const [seed, setSeed] = useState<Seed | null>(null);
+  const [palette, setPalette] = useState(false);
+  const [sheet, setSheet] = useState(false);
+  const [compared, setCompared] = useState<readonly [string, string] | null>(null);
+  useTitle();
 
   const reuse = useCallback((next: Seed) => {
     setSeed(next);
     openTile(null);
     window.scrollTo({ top: 0 });
   }, []);
+  const openPalette = useCallback(() => setPalette(true), []);
+  const openSheet = useCallback(() => setSheet(true), []);
+  const target = useMemo(() => (shot === null ? null : { shot_id: shot }), [shot]);
+  const shown = isGallery || shot !== null ? gallery.tiles : NO_TILES;
 
   return (
     <>
-      <Header session={session} onProject={onProject} />
+      <Header session={session} project={project} onProject={onProject} onPalette={openPalette} />
       <main className="studio">
-        <Composer seed={seed} tiles={tiles} />
-        <Gallery
-          tiles={tiles}
-          loaded={loaded}
-          hasMore={hasMore}
-          loadMore={loadMore}
-          empty={<Empty onReuse={reuse} />}
-          onOpen={openTile}
-        />
+        {(isGallery || shot !== null) && <Composer seed={seed} tiles={gallery.tiles} target={target} />}
+        {isGallery && (
+          <ShotDock tiles={gallery.tiles}>
+            <Filters filters={filters} />
+            <Gallery
+              key={room.project}
+              tiles={gallery.tiles}
+              loaded={gallery.loaded}
+              hasMore={gallery.hasMore}
+              loadMore={gallery.loadMore}
+              empty={isNarrowed ? <NothingFound /> : <Empty onReuse={reuse} />}
+              onOpen={openTile}
+            />
+          </ShotDock>
+        )}
+        {page === 'shots' &&
+          (shot === null ? <ShotsPage /> : <ShotPage key={shot} id={shot} gallery={gallery} />)}
+        {page === 'queue' && <QueuePage />}
+        {page === 'templates' && <TemplatesPage />}
+        {page === 'credits' && <CreditsPage />}
+        {page === 'diagnostics' && (
+          <Suspense fallback={null}>
+            <DiagnosticsPage />
+          </Suspense>
+        )}
       </main>
-      <Lightbox tiles={tiles} openId={route.open} onOpen={openTile} onReuse={reuse} />
+      <SelectionBar tiles={shown} {...(shot === null ? {} : { shot })} onCompare={setCompared} />
+      <Lightbox tiles={shown} openId={route.open} onOpen={openTile} onReuse={reuse} />
+      <Compare ids={compared} tiles={shown} onClose={() => setCompared(null)} />
+      <Keyboard tiles={shown} onPalette={openPalette} onSheet={openSheet} />
+      <ShortcutSheet open={sheet} onClose={() => setSheet(false)} />
+      {palette && (
+        <Suspense fallback={null}>
+          <Palette open={palette} onClose={() => setPalette(false)} onReuse={reuse} onSheet={openSheet} />
+        </Suspense>
+      )}
       <Announcer />
     </>
   );
 }
+
+const NothingFound = () => (
+  <section className="empty">
+    <h1>Nothing like that</h1>
+    <p>No result matches what you search for.</p>
+    <div className="ideas">
+      <button type="button" className="idea" onClick={() => go({ filters: {} }, true)}>
+        Show everything
+      </button>
+    </div>
+  </section>
+);

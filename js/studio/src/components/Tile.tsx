@@ -1,10 +1,12 @@
+import type { DraggableAttributes, DraggableSyntheticListeners } from '@dnd-kit/core';
 import { layersOf, type Model, type Tile as TileOf, useProject } from '@safelight/react';
-import { Star, X } from 'lucide-react';
-import { type CSSProperties, memo, useCallback, useState } from 'react';
+import { Check, GripVertical, Star, X } from 'lucide-react';
+import { type CSSProperties, type MouseEvent, memo, useCallback, useState } from 'react';
 import { toast } from 'sonner';
 import { useActs } from '../acts';
 import type { Box } from '../justify';
 import { wasPainted } from '../painted';
+import { toggle, useIsSelected, useIsSelecting } from '../selection';
 import { elapsed } from '../words';
 import { Developing } from './Developing';
 import { Ended } from './Ended';
@@ -17,6 +19,22 @@ interface TileProps {
   readonly focusable: boolean;
   readonly onFocus: (id: string) => void;
   readonly onOpen: (id: string) => void;
+  /** Chosen together with those before it. */
+  readonly onExtend: (id: string) => void;
+  /** Where it can be taken by hand. */
+  readonly grip?: Grip | undefined;
+}
+
+/** How drag and drop holds a tile. */
+export interface Grip {
+  readonly ref: (element: HTMLElement | null) => void;
+  readonly listeners: DraggableSyntheticListeners;
+  /** Of a handle, for the keyboard; absent: by pointer only. */
+  readonly handle?: DraggableAttributes;
+  readonly dx: number;
+  readonly dy: number;
+  readonly transition?: string | undefined;
+  readonly isHeld: boolean;
 }
 
 const same = (a: TileProps, b: TileProps): boolean =>
@@ -29,10 +47,14 @@ const same = (a: TileProps, b: TileProps): boolean =>
   a.tile.row === b.tile.row &&
   a.tile.job === b.tile.job &&
   a.tile.draft === b.tile.draft &&
-  a.tile.state === b.tile.state;
+  a.tile.state === b.tile.state &&
+  a.onExtend === b.onExtend &&
+  a.onOpen === b.onOpen &&
+  a.grip === b.grip;
 
 /** One result from its first moment on. The same element from submit to picture: nothing is swapped (F3). */
-export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, onOpen }: TileProps) {
+export const Tile = memo(function Tile(props: TileProps) {
+  const { tile, box, model, focusable, onFocus, onOpen, onExtend, grip } = props;
   const acts = useActs();
   const [decoded, setDecoded] = useState(false);
   const [painted, setPainted] = useState(false);
@@ -49,9 +71,17 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
   const style: CSSProperties = {
     width: box.width,
     height: box.height,
-    transform: `translate(${box.x}px, ${box.y}px)`,
+    transform: `translate(${box.x + (grip?.dx ?? 0)}px, ${box.y + (grip?.dy ?? 0)}px)`,
+    ...(grip?.transition ? { transition: grip.transition } : {}),
   };
-  const open = (): void => (row !== null ? onOpen(tile.id) : undefined);
+  const isSelected = useIsSelected(tile.id);
+  const isSelecting = useIsSelecting();
+  const press = (event: MouseEvent): void => {
+    if (row === null) return;
+    if (event.shiftKey) onExtend(tile.id);
+    else if (event.metaKey || event.ctrlKey || isSelecting) toggle(tile.id);
+    else onOpen(tile.id);
+  };
   const star = (): void => {
     if (row !== null) acts.star([row.id], !row.starred);
   };
@@ -64,7 +94,12 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
       data-state={state}
       data-kind={row?.kind ?? model?.kind ?? 'image'}
       aria-busy={state === 'pending' || state === 'processing'}
+      data-selected={isSelected || undefined}
+      data-selecting={isSelecting || undefined}
+      data-held={grip?.isHeld || undefined}
       style={style}
+      ref={grip?.ref}
+      {...(row ? pointersOf(grip?.listeners) : {})}
       onPointerEnter={(event) => setHovered(event.pointerType === 'mouse')}
       onPointerLeave={() => setHovered(false)}
     >
@@ -92,9 +127,15 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
           tabIndex={focusable ? 0 : -1}
           aria-label={row ? `Open: ${prompt || row.kind}` : `Being made: ${prompt}`}
           onFocus={() => onFocus(tile.id)}
-          onClick={open}
+          aria-pressed={isSelecting ? isSelected : undefined}
+          onClick={press}
           onKeyDown={(event) => {
-            if (event.key === 's' || event.key === '.') star();
+            if (event.metaKey || event.ctrlKey || event.altKey || row === null) return;
+            if (event.key === 'x') toggle(tile.id);
+            else if (isSelecting)
+              return; // then the keys are for all that is chosen
+            else if (event.key === 's' || event.key === '.') star();
+            else if (event.key === 'Delete') acts.remove([row.id]);
           }}
         />
       )}
@@ -102,6 +143,27 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
         <>
           {row.duration_s !== null && row.kind === 'video' && (
             <span className="tile-length">{elapsed(Math.max(1, Math.round(row.duration_s)))}</span>
+          )}
+          <button
+            type="button"
+            className="tile-check"
+            tabIndex={-1}
+            aria-pressed={isSelected}
+            aria-label="Choose"
+            onClick={(event) => (event.shiftKey ? onExtend(tile.id) : toggle(tile.id))}
+          >
+            <Check size={14} strokeWidth={3} aria-hidden="true" />
+          </button>
+          {grip?.handle && (
+            <button
+              type="button"
+              className="tile-grip"
+              {...grip.handle}
+              {...grip.listeners}
+              aria-label={`Move: ${prompt || row.kind}`}
+            >
+              <GripVertical size={15} aria-hidden="true" />
+            </button>
           )}
           <button
             type="button"
@@ -119,6 +181,13 @@ export const Tile = memo(function Tile({ tile, box, model, focusable, onFocus, o
     </li>
   );
 }, same);
+
+/** Pointer and touch hold the whole tile; the keyboard holds its handle. */
+function pointersOf(listeners: DraggableSyntheticListeners): DraggableSyntheticListeners {
+  if (!listeners) return undefined;
+  const { onKeyDown: _, ...pointers } = listeners;
+  return pointers;
+}
 
 const promptOf = (tile: TileOf): string => {
   const said = (tile.job?.input ?? tile.draft?.request.input)?.prompt;
