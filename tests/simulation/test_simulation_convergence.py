@@ -45,11 +45,13 @@ class Size:
     """Pause of a writer after each transaction, so that servers restart in the middle of it."""
     restarts: int
     """At the least; the large size goes on as long as there are writes."""
+    rest_s: tuple[float, float]
+    """Between two of them."""
 
 
 SIZES = {
-    "ci": Size(30, 2, 20, 2_000, 6, 0.01, 2),
-    "full": Size(50, 6, 100, 20_000, 8, 0.01, 8),
+    "ci": Size(30, 2, 20, 2_000, 6, 0.01, 2, (0.3, 1.5)),
+    "full": Size(50, 6, 100, 20_000, 8, 0.01, 4, (3.0, 10.0)),
 }
 SIZE = SIZES[os.environ.get("SAFELIGHT_CONVERGENCE", "ci")]
 SEED = int(os.environ.get("SAFELIGHT_SIMULATION_SEED", "1"))
@@ -142,14 +144,16 @@ async def restart_at_random(nodes: list[tuple[Node, str]], chance: random.Random
     """One server after the other, by SIGTERM or SIGKILL, while there are writes; how many."""
     count = 0
     while count < SIZE.restarts or (SIZE.restarts > 2 and writers.left > 0):
-        await asyncio.sleep(chance.uniform(0.3, 1.5))
+        await asyncio.sleep(chance.uniform(*SIZE.rest_s))
         node, url = nodes[count % len(nodes)]
+        began_at = time.monotonic()
         if count % 4 in (0, 3):  # each server in each of both ways
             node.kill()
         else:
             assert await asyncio.to_thread(node.stop) == 0, node.said()
         node.start()
         await asyncio.to_thread(wait_until_ready, url, node)
+        log.info("%s is back after %.1f s", node.name, time.monotonic() - began_at)
         count += 1
     return count
 
@@ -237,9 +241,8 @@ async def test_every_client_ends_with_what_is_in_the_tables_and_applied_nothing_
                     assert rows == fresh, (SEED, type(follower).__name__, project)
         for kind in kinds:
             counts: Counter[str] = sum((each.counts for each in followers if type(each) is kind), Counter())
-            late_s = max(
-                replica.latest_s for each in followers if type(each) is kind for replica in each.replicas.values()
-            )
+            replicas = [replica for each in followers if type(each) is kind for replica in each.replicas.values()]
+            late_s = max(replica.latest_s for replica in replicas)
             log.info("%s: %s, the latest change %.1f s after its commit", kind.__name__, dict(counts), late_s)
             assert counts["lines"] >= SIZE.clients // len(kinds), "the faults never met anybody"
         applied = sum(replica.cursor for follower in followers for replica in follower.replicas.values())

@@ -15,8 +15,8 @@ from uuid import UUID
 
 import msgspec
 
+from safelight.realtime.pattern import BadPattern, expression, like
 from safelight.realtime.tables import ALIASES, SCHEMA, TABLES
-from safelight.realtime.wildcard import is_like
 
 __all__ = ["BadBinding", "Binding", "binding"]
 
@@ -24,12 +24,12 @@ FILTER_MAX: Final = 2_000
 CONDITIONS_MAX: Final = 20
 VALUES_MAX: Final = 100
 """Of one `in`, as Supabase allows."""
-COMPARED_MAX: Final = 2_000
-"""Characters of a row's value that a pattern is tried on."""
 ID_BITS: Final = 48
 """Numbers that JavaScript holds exactly."""
 
 OPS: Final[Mapping[str, str]] = {"INSERT": "insert", "UPDATE": "update", "DELETE": "delete"}
+
+PATTERNS: Final = frozenset({"like", "ilike", "match", "imatch"})
 
 Row = Mapping[str, Any]
 Test = Callable[[Any], bool | None]
@@ -44,6 +44,7 @@ class BadBinding(ValueError):
 class Condition:
     column: str
     test: Test = field(compare=False)
+    is_pattern: bool = False
 
     def holds(self, row: Row) -> bool:
         return self.test(row.get(self.column)) is True
@@ -62,6 +63,11 @@ class Binding:
 
     def __hash__(self) -> int:
         return self.id
+
+    @property
+    def patterns(self) -> int:
+        """How many of its conditions are dear."""
+        return sum(condition.is_pattern for condition in self.conditions)
 
     def matches(self, table: str, op: str, row: Row | None) -> bool:
         """`row`: the raw one after, or for a delete the one before."""
@@ -172,7 +178,7 @@ def _condition(text: str, tables: Mapping[str, str]) -> Condition:
     if not equals or not dot:
         raise BadBinding(f"a filter reads column=operator.value, not {text[:64]}")
     test = _test(operator, value, _type_of(column, tables))
-    return Condition(column, _negated(test) if is_negated else test)
+    return Condition(column, _negated(test) if is_negated else test, operator in PATTERNS)
 
 
 def _negated(test: Test) -> Test:
@@ -199,14 +205,8 @@ def _unquoted(text: str) -> str:
 def _test(operator: str, text: str, kind: str) -> Test:
     if operator == "is":
         return _is(text)
-    if operator in ("like", "ilike"):
-        if kind != "text":
-            raise BadBinding(f"{operator} compares texts")
-        pattern = _unquoted(text)
-        fold = operator == "ilike"
-        return lambda value: is_like(pattern, value[:COMPARED_MAX], fold=fold) if isinstance(value, str) else None
-    if operator in ("match", "imatch"):
-        raise BadBinding(f"{operator} is not offered: an expression can be made to run for ever; use like or ilike")
+    if operator in PATTERNS:
+        return _pattern(operator, _unquoted(text), kind)
     read = _READERS.get(kind)
     if read is None:
         raise BadBinding(f"a column of type {kind} cannot be compared, only tested with is.null")
@@ -218,6 +218,8 @@ def _test(operator: str, text: str, kind: str) -> Test:
             raise BadBinding(f"in takes at most {VALUES_MAX} values")
         values = frozenset(_read(read, _unquoted(each.strip()), kind) for each in listed)
         return lambda value: None if value is None else _taken(read, value) in values
+    if operator == "isdistinct" and text == "null":  # what the clients' builder makes of null
+        return lambda value: value is not None
     wanted = _read(read, _unquoted(text), kind)
     if operator == "isdistinct":
         return lambda value: value is None or _taken(read, value) != wanted
@@ -233,6 +235,17 @@ def _test(operator: str, text: str, kind: str) -> Test:
             return None  # the row holds something else than its column's type: not comparable
 
     return compared
+
+
+def _pattern(operator: str, text: str, kind: str) -> Test:
+    if kind != "text":
+        raise BadBinding(f"{operator} compares texts")
+    make = like if operator.endswith("like") else expression
+    try:
+        found = make(text, fold=operator.startswith("i"))
+    except BadPattern as error:
+        raise BadBinding(f"{operator} takes no such pattern: {error}") from None
+    return lambda value: found(value) if isinstance(value, str) else None
 
 
 def _is(text: str) -> Test:

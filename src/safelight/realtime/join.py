@@ -16,6 +16,8 @@ from safelight.realtime.filters import BadBinding, Binding, binding
 __all__ = ["JoinConfig", "join_config", "project_of"]
 
 BINDINGS_MAX: Final = 100
+PATTERNS_MAX: Final = 10
+"""Of all bindings of a channel: each costs up to some milliseconds a change, if it was made to."""
 EVENTS_MAX: Final = 20
 KEY_MAX: Final = 200
 REPLAY_MAX: Final = 1000
@@ -68,6 +70,8 @@ def join_config(payload: Mapping[str, Any]) -> JoinConfig:
     if len(listed) > BINDINGS_MAX:
         raise BadBinding(f"a channel has at most {BINDINGS_MAX} bindings")
     bindings = tuple(binding(each) for each in listed)
+    if sum(each.patterns for each in bindings) > PATTERNS_MAX:
+        raise BadBinding(f"a channel has at most {PATTERNS_MAX} patterns")
     since, limit = _int(replay.get("since")), _int(replay.get("limit"))
     key = presence.get("key")
     return JoinConfig(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.realtime.filters import BadBinding, binding
-from safelight.realtime.wildcard import is_like
+from safelight.realtime.join import join_config
+from safelight.realtime.pattern import COMPARED_MAX, PATTERN_MAX, BadPattern, expression, like
 
 P = "0f9d6a3e-0000-4000-8000-000000000001"
 ROW: dict[str, Any] = {
@@ -38,6 +39,9 @@ def fits(filter_text: str, row: dict[str, Any] = ROW, table: str = "jobs") -> bo
         ("model=not.like.google/%", False), ("charged=is.null", True), ("status=is.null", False),
         ("status=not.is.null", True), ("charged=isdistinct.5", True), ("n=isdistinct.2", False),
         ("charged=eq.5", False), ("charged=neq.5", False), ("charged=not.eq.5", False),  # with NULL nothing is true
+        ("model=match.^goo.*nan", True), ("model=match.^nano", False), ("model=imatch.^GOOGLE/", True),
+        ("model=not.imatch.BANANA$", False), ("model=match.o{2}", True), ("status=match.^(failed|completed)$", True),
+        ("charged=isdistinct.null", False), ("n=isdistinct.null", True), ("template=match.zz", False),
         ("created_at=gt.2026-01-01T00:00:00Z", True), ("created_at=lt.2026-01-01T00:00:00+00:00", False),
         ("n=gt.0,n=lt.3", True), ("n=gt.0,n=lt.2", False), ('template=eq."a,b(\\"x\\")"', True), ("", True),
     ],
@@ -56,7 +60,12 @@ def test_a_filter_lets_through_what_sql_would(text: str, expected: bool) -> None
         ({"table": "jobs", "filter": "n=eq.x"}, "no int4"), ({"table": "jobs", "filter": "id=eq.x"}, "no uuid"),
         ({"table": "jobs", "filter": "n"}, "column=operator"), ({"table": "jobs", "filter": "n=eq"}, "column=operator"),
         ({"table": "jobs", "filter": "n=most.1"}, "operator"), ({"table": "jobs", "filter": "n=like.1"}, "texts"),
-        ({"table": "jobs", "filter": "status=match.(a+)+"}, "match"), ({"table": "jobs", "filter": "n=in.1"}, "list"),
+        ({"table": "jobs", "filter": "status=match.(?=a)"}, "match takes no such pattern"),
+        ({"table": "jobs", "filter": "status=imatch.(a"}, "closed"),
+        ({"table": "jobs", "filter": "n=match.1"}, "texts"),
+        ({"table": "jobs", "filter": r"status=match.[a"}, "no such pattern"),
+        ({"table": "jobs", "filter": "status=like." + "a" * 201}, "200 characters"),
+        ({"table": "jobs", "filter": "n=in.1"}, "list"),
         ({"table": "jobs", "filter": "n=in.(1"}, "closed"), ({"table": "jobs", "filter": 'status=eq."a'}, "closed"),
         ({"table": "jobs", "filter": "input=eq.{}"}, "cannot be compared"), ({"filter": "status=eq.a"}, "no column"),
         ({"table": "jobs", "filter": "x" * 3000}, "characters"), ("jobs", "object"),
@@ -106,7 +115,45 @@ def test_like_says_what_the_same_regular_expression_says(pattern: str, text: str
             escaped = True
         else:
             built += ".*" if char == "%" else "."
-    assert is_like(pattern, text) is (re.fullmatch(built, text, re.DOTALL) is not None)
+    assert like(pattern, fold=False)(text) is (re.fullmatch(built, text, re.DOTALL) is not None)
+
+
+def test_a_pattern_made_to_run_for_ever_does_not() -> None:
+    for made in (
+        "(a+)+$",
+        "(a|a)*b",
+        "(a*)*(b|a?){50}c$",
+        "%".join("ab" * 50),
+        ".*".join("ab" * 30),
+        "(a|b)*a(a|b){30}c",
+    ):
+        for search in (like(made, fold=True), expression(made, fold=True)):
+            assert search("a" * 100_000 + "b") in (True, False)  # Python's own engine would not come back
+    assert like("%b", fold=False)("a" * COMPARED_MAX + "b") is False  # nothing is tried beyond
+
+
+@given(st.text(max_size=PATTERN_MAX + 5), st.text(max_size=50), st.booleans())
+def test_no_pattern_raises_anything_but_its_refusal(pattern: str, text: str, fold: bool) -> None:
+    for make in (like, expression):
+        with contextlib.suppress(BadPattern):
+            assert make(pattern, fold=fold)(text) in (True, False)
+
+
+@pytest.mark.parametrize("text", ["a.b", "a+b", "100%", "ä ö", "x\ny", "(", "[a]", "{", "^a$", "a|b", "#"])
+def test_like_takes_what_is_no_wildcard_as_it_is(text: str) -> None:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    assert like(escaped, fold=False)(text)
+    assert not like(escaped, fold=False)(f"{text}x")
+
+
+def test_a_channel_has_few_patterns() -> None:
+    def asked(count: int) -> dict[str, Any]:
+        each = {"event": "*", "schema": "public", "table": "jobs", "filter": "model=like.a%,status=match.b"}
+        return {"config": {"postgres_changes": [each] * count}}
+
+    assert len(join_config(asked(5)).bindings) == 5
+    with pytest.raises(BadBinding, match="patterns"):
+        join_config(asked(6))
 
 
 JSON = st.recursive(
@@ -127,7 +174,9 @@ def test_no_binding_raises_anything_but_its_refusal(asked: Any) -> None:
 
 @given(
     st.sampled_from(["status", "n", "id", "created_at", "charged", "input", "tags"]),
-    st.sampled_from(["eq", "neq", "lt", "lte", "gt", "gte", "in", "like", "ilike", "is", "isdistinct", "match"]),
+    st.sampled_from(
+        ["eq", "neq", "lt", "lte", "gt", "gte", "in", "like", "ilike", "is", "isdistinct", "match", "imatch"]
+    ),
     st.booleans(),
     st.text(max_size=20),
     JSON,
