@@ -104,6 +104,19 @@ http = [400]
 when = "code == 'no_money'"
 code = "provider_balance"
 
+[[error]]
+when = "code == 'broke'"
+code = "provider_balance"
+
+[[error]]
+when = "code == 'slow_down'"
+code = "provider_busy"
+
+[[error]]
+when = "code == 'come_back'"
+code = "provider_busy"
+not_accepted = true
+
 [webhook]
 scheme = "hmac-sha256"
 secret_env = "HOUSE_SECRET"
@@ -297,6 +310,11 @@ async def test_an_endpoint_that_climbs_is_not_sent(house):
     ("status", "body", "raised", "code"),
     [
         (200, {}, Ambiguous, "submit_unknown"),
+        # Some say 200 to everything, and what they mean in the body.
+        (200, {"job": {"error": {"code": "nsfw"}}}, Rejected, "content_policy"),
+        (200, {"code": "broke"}, AccountProblem, "provider_balance"),
+        (200, {"code": "slow_down"}, Ambiguous, "submit_unknown"),
+        (200, {"code": "come_back"}, Refused, "provider_busy"),
         (400, {"message": "bad"}, Rejected, "invalid_input"),
         (400, {"code": "no_money"}, AccountProblem, "provider_balance"),
         (401, {}, AccountProblem, "provider_key"),

@@ -55,13 +55,12 @@ USUAL: Final = {
 
 def submit_error(template: Template, answer: Answer) -> ProviderError:
     """What a submit that gave no task raises. Where it may have made one all the same, that is `Ambiguous` (P8)."""
-    if answer.ok:
-        return Ambiguous(failure("submit_unknown", "the answer names no task", status=answer.status))
     rule = rule_for(template, answer.data, status=answer.status)
     code = rule.code if rule is not None else USUAL.get(answer.status, "invalid_input")
-    is_lost = answer.status >= 500 or answer.status == 408
+    is_lost = answer.status >= 500 or answer.status == 408 or (answer.ok and (rule is None or code in BUSY))
     if is_lost and (rule is None or not rule.not_accepted):
-        return Ambiguous(failure("submit_unknown", status=answer.status, body=answer.kept_body))
+        said = "the answer names no task" if answer.ok else None
+        return Ambiguous(failure("submit_unknown", said, status=answer.status, body=answer.kept_body))
     if code in ACCOUNT:
         return AccountProblem(failure(code, status=answer.status))
     why = _failure(template, code, rule, answer)
