@@ -57,7 +57,7 @@ from safelight.media.uploads import Uploads
 from safelight.media.workers import close_cpu
 from safelight.observe.metrics import Metrics
 from safelight.providers.base import Provider
-from safelight.providers.comfyui import Bring, ComfySettings, Workflow, load_workflows
+from safelight.providers.comfyui import Bring, ComfySettings, Workflow, WorkflowError, is_address, load_workflows
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
 from safelight.providers.fal import FalSettings
 from safelight.providers.http_template import Template, load_templates
@@ -146,6 +146,8 @@ class Offer:
         """Raises RegistryError, TemplateError or WorkflowError."""
         templates = load_templates(settings.providers, os.environ)
         workflows = load_workflows(settings.comfyui_workflows) if settings.comfyui_workflows is not None else []
+        if settings.comfyui_url is not None and not is_address(settings.comfyui_url):
+            raise WorkflowError("SAFELIGHT_COMFYUI_URL: it is http(s):// and a host, perhaps with a port and a path.")
         described = [model for template in templates for model in template.models]
         models = Registry.load(settings.models, [*described, *(workflow.model for workflow in workflows)])
         return cls(templates, workflows, models)

@@ -15,6 +15,9 @@ from served import Served, a_key, client, until
 
 from safelight.emulators.serve import Address, running
 from safelight.emulators.settings import EmulatorSettings
+from safelight.providers.comfyui import WorkflowError
+from safelight.server.settings import Settings
+from safelight.server.system import Offer
 
 WORKFLOWS = Path(__file__).parents[1] / "providers" / "comfyui_workflows"
 TOKEN = "what stands before it"
@@ -109,3 +112,8 @@ def test_a_mistake_in_a_providers_file_stops_the_start_with_its_line(folder: Pat
         assert served.said() == f"{folder}/house.toml, line 5, submit.pth: there is no such field.\n"
     finally:
         served.clean_up()
+
+
+def test_an_address_that_is_none_stops_the_start_too(folder: Path) -> None:
+    with pytest.raises(WorkflowError, match="SAFELIGHT_COMFYUI_URL: it is http"):
+        Offer.read(Settings(comfyui_url="127.0.0.1:8188", data=folder))

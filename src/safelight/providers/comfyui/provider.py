@@ -93,6 +93,11 @@ class ComfySettings:
         return f"{self.url.rstrip('/')}/view"
 
 
+def is_address(url: str) -> bool:
+    """Whether it can be a server's."""
+    return origin(url) is not None and "?" not in url and "#" not in url
+
+
 class ComfyProvider:
     """Implements `Provider`."""
 
@@ -101,7 +106,7 @@ class ComfyProvider:
 
     def __init__(self, settings: ComfySettings, capabilities: Capabilities = CAPABILITIES) -> None:
         """Raises ValueError for an address that is none."""
-        if origin(settings.url) is None or "?" in settings.url or "#" in settings.url:
+        if not is_address(settings.url):
             raise ValueError("ComfyUI's address is http(s):// and a host, perhaps with a port and a path")
         self.capabilities = capabilities
         self._url = settings.url.rstrip("/")
