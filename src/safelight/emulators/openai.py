@@ -151,7 +151,9 @@ class OpenAI:
         await task.ended.wait()
         match task.outcome:
             case Succeeded():
-                whole = b"".join(_sse(*event(asked, each, None)) for each in await self._pictures(task))
+                # Nothing to show is told too: a stream ends with `completed`.
+                pictures = await self._pictures(task) or [b""]
+                whole = b"".join(_sse(*event(asked, each, None)) for each in pictures)
                 if task.faults.result == "cut":
                     yield whole[: len(whole) // 2]
                     raise ConnectionResetError("the emulator cuts this stream on request")
