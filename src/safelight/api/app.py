@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -79,13 +79,16 @@ def create_app(
     for router in (*(resources if not follows_only else ()), changes.router, ops.router):
         app.include_router(router)
     if not follows_only:
-        # The hottest doors first: routes are tried in order.
-        app.router.routes[:0] = [hooks.hook_route(), media]
+        # Before those that are asked less: routes are tried in order.
+        app.router.routes[:0] = [media, hooks.hook_route(context)]
     app.router.routes.extend(extra)
     if not follows_only:
         _serve_studio(app, studio)
     _describe(app)
-    whole: ASGIApp = _Headers(_BodyLimit(app))
+    inner: ASGIApp = _BodyLimit(app)
+    if not follows_only:
+        inner = _Door(hooks.hook_route(context), inner)
+    whole: ASGIApp = _Headers(inner)
     if cors_origins:
         whole = CORSMiddleware(
             whole,
@@ -220,6 +223,25 @@ def _use_problems(operation: MutableMapping[str, Any]) -> None:
         if status == "422" and "application/json" in described.get("content", {}):
             described.clear()
             described.update(problem.documented("invalid_input")[422])
+
+
+class _Door:
+    """The hottest route, asked before the framework, whose layers cost more than a webhook's own work (P4)."""
+
+    def __init__(self, route: Route, app: ASGIApp) -> None:
+        self._route = route
+        self._app = app
+        self._prefix = route.path.partition("{")[0]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(self._prefix):
+            match, found = self._route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                await self._route.handle(scope, receive, send)
+                return
+        # Also what is nearly it: another method or a path too short is answered like any other.
+        await self._app(scope, receive, send)
 
 
 class _Headers:

@@ -7,12 +7,13 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from safelight.api.context import Context
 from safelight.api.problem import problem
+from safelight.db.pool import AWAY
 from safelight.jobs.inbox import Overloaded, UnknownAttempt, WrongToken
 from safelight.providers.base import Transient, WebhookForged, WebhookRequest
 
@@ -23,9 +24,8 @@ BODY_MAX: Final = 2 * 1024 * 1024
 _ACK: Final = b'{"ok":true}'
 
 
-async def receive(request: Request) -> Response:
+async def receive(ctx: Context, request: Request) -> Response:
     """200 once it is stored; 401 forged, 404 unknown attempt, 413 too large, 503 come again."""
-    ctx: Context = request.app.state.context
     name = request.path_params["provider"]
     # The path holds a secret: it is in no log and in no answer.
     where = f"/hooks/{name}"
@@ -75,5 +75,18 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(chunks)
 
 
-def hook_route() -> Route:
-    return Route("/hooks/{provider}/{attempt}/{token}", receive, methods=["POST"])
+def hook_route(ctx: Context) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await receive(ctx, request)
+        except ClientDisconnect:
+            raise
+        except AWAY as error:
+            log.warning("webhook.unavailable", provider=request.path_params["provider"], error=repr(error))
+            said = "The database does not answer at the moment; send it again."
+            return problem("/hooks", "overloaded", said, headers={"Retry-After": "2"})
+        except Exception:
+            log.exception("webhook.failed", provider=request.path_params["provider"])
+            return problem("/hooks", "internal", "The webhook could not be stored; send it again.")
+
+    return Route("/hooks/{provider}/{attempt}/{token}", endpoint, methods=["POST"])

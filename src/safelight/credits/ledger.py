@@ -132,16 +132,6 @@ async def lock_wallets(conn: Conn, project_ids: Sequence[UUID]) -> None:
     )
 
 
-async def lock_wallets_of_jobs(conn: Conn, job_ids: Sequence[UUID]) -> None:
-    """As `lock_wallets`, for the projects of these jobs, in one round trip."""
-    await conn.execute(
-        "select 1 from ledger_accounts where kind = 'wallet'"
-        " and project_id in (select project_id from jobs where id = any ($1::uuid[]))"
-        " order by project_id for no key update",
-        list(job_ids),
-    )
-
-
 async def hold(conn: Conn, *, project_id: UUID, job_id: UUID, round: int, amount: int) -> int:
     """Set `amount` aside for this round of the job; returns what is available afterwards.
 

@@ -20,6 +20,8 @@ class Aftermath:
 
     def __init__(self, durations: Durations, metrics: Metrics, now: Callable[[], datetime]) -> None:
         self.freed: Callable[[str], None] = _nobody
+        self.wanted: Callable[[], None] = _nothing
+        """Called when a job found no place."""
         self._durations = durations
         self._metrics = metrics
         self._now = now
@@ -51,4 +53,8 @@ class Aftermath:
 
 
 def _nobody(_provider: str) -> None:
+    return None
+
+
+def _nothing() -> None:
     return None

@@ -16,7 +16,7 @@ from safelight.media.derive import DerivedLarge, derive_large
 from safelight.media.errors import MediaError
 from safelight.media.probe import Probed
 from safelight.media.store import generation_key
-from safelight.media.workers import run_cpu
+from safelight.media.workers import run_patiently
 
 log: Final = structlog.get_logger("jobs")
 
@@ -41,7 +41,7 @@ async def add_large(db: Database, media: MediaRoom, generation_id: UUID) -> None
         await media.store.download(source, path)
         still = Probed("image", info.mime, row["width"], row["height"], None)
         try:
-            large = await run_cpu(derive_large, path, still)
+            large = await run_patiently(derive_large, path, still)
         except MediaError as error:
             log.warning("derive.failed", generation=str(generation_id), error=repr(error))
             return

@@ -180,6 +180,42 @@ def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+# Marks what it takes as what it will most likely turn out to be, so that the hot path needs no second update.
+_TAKE: Final = """
+    with taken as (
+        select * from inbox where processed_at is null order by id limit $1 for update skip locked
+    ), known as (
+        select i.id, i.attempt_id, i.job_id, i.received_at, i.task_id, i.observation,
+            a.number, a.task_id as known_task_id, j.attempt as current, w.job_id is not null as is_unfinished
+        from taken i left join attempts a on a.id = i.attempt_id left join jobs j on j.id = i.job_id
+        left join job_work w on w.job_id = i.job_id
+    ), marked as (
+        update inbox i set processed_at = $2, outcome = case
+            when not k.is_unfinished then 'late'
+            when k.observation ->> 'kind' = 'succeeded' and k.number = k.current then 'settled'
+            else 'hint' end
+        from known k where i.id = k.id returning i.id, i.outcome
+    )
+    select k.*, m.outcome from known k join marked m using (id) order by k.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What one batch made: jobs that are due now, and whether the inbox may hold more."""
+
+    due: list[UUID]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    due: list[UUID]
+    completed: list[settle.Completed]
+    arrived: list[tuple[UUID, datetime]]
+    has_more: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Processor:
     """Acts on stored webhooks."""
@@ -188,20 +224,19 @@ class Processor:
     aftermath: Aftermath
     now: Callable[[], datetime]
 
-    async def process(self) -> list[UUID] | None:
-        """Take one batch. Returns the jobs that are due now, None if the inbox is empty.
+    async def process(self) -> Processed:
+        """Take one batch.
 
         One webhook that cannot be processed is set aside with the reason and does not hold up the others.
         """
         try:
-            outcome = await self.db.run(lambda tx: self._batch(tx, PROCESS_BATCH_MAX))
+            return self._tell(await self.db.run(lambda tx: self._batch(tx, PROCESS_BATCH_MAX)))
         except Exception:
             end_if_canceled()
             log.exception("inbox.batch_failed")
             return await self._one()
-        return self._tell(outcome)
 
-    async def _one(self) -> list[UUID] | None:
+    async def _one(self) -> Processed:
         try:
             outcome = await self.db.run(lambda tx: self._batch(tx, 1))
         except Exception as error:
@@ -215,52 +250,36 @@ class Processor:
                     """,
                     f"failed: {error!r}"[:500],
                 )
-            return []
+            return Processed([], True)
         return self._tell(outcome)
 
-    def _tell(self, outcome: tuple[list[UUID], list[settle.Completed]] | None) -> list[UUID] | None:
-        if outcome is None:
-            return None
-        due, completed = outcome
-        self.aftermath.completed(completed)
-        return due
+    def _tell(self, outcome: _Outcome) -> Processed:
+        for job_id, received_at in outcome.arrived:
+            self.aftermath.webhook(job_id, received_at)
+        self.aftermath.completed(outcome.completed)
+        return Processed(outcome.due, outcome.has_more)
 
-    async def _batch(self, tx: Transaction, limit: int) -> tuple[list[UUID], list[settle.Completed]] | None:
+    async def _batch(self, tx: Transaction, limit: int) -> _Outcome:
         conn, now = tx.conn, self.now()
-        rows = await conn.fetch(
-            """
-            select i.id, i.attempt_id, i.job_id, i.received_at, i.task_id, i.observation,
-                a.number, a.task_id as known_task_id, j.attempt as current, w.job_id is not null as is_unfinished
-            from (select * from inbox where processed_at is null order by id limit $1 for update skip locked) as i
-            join attempts a on a.id = i.attempt_id
-            join jobs j on j.id = i.job_id
-            left join job_work w on w.job_id = i.job_id
-            order by i.id
-            """,
-            limit,
-        )
-        if not rows:
-            return None
-        results = _results(rows, now)
+        taken = await conn.fetch(_TAKE, limit, now)
+        rows = [row for row in taken if row["current"] is not None]  # else its project was deleted meanwhile
+        results = _results(rows)
         completed = await settle.settle_many(tx, list(results.values()), now) if results else []
         done = {each.job_id for each in completed if each.is_ours}
-        due = await self._hint(tx, [row for row in rows if row["job_id"] not in done], now)
-        outcomes = [_outcome(row, done) for row in rows]
-        for row in rows:
-            if row["is_unfinished"]:
-                self.aftermath.webhook(row["job_id"], row["received_at"])
-        await conn.execute(
-            """
-            update inbox i set processed_at = $3, outcome = t.outcome
-            from unnest($1::bigint[], $2::text[]) as t (id, outcome) where i.id = t.id
-            """,
-            [row["id"] for row in rows],
-            outcomes,
-            now,
-        )
-        return due, completed
+        due = await self._hint(tx, [row for row in rows if row["job_id"] not in done])
+        if wrong := [(row["id"], _outcome(row, done)) for row in rows if row["outcome"] != _outcome(row, done)]:
+            await conn.execute(
+                """
+                update inbox i set outcome = t.outcome
+                from unnest($1::bigint[], $2::text[]) as t (id, outcome) where i.id = t.id
+                """,
+                [identity for identity, _ in wrong],
+                [outcome for _, outcome in wrong],
+            )
+        arrived = [(row["job_id"], row["received_at"]) for row in rows if row["is_unfinished"]]
+        return _Outcome(due, completed, arrived, len(taken) == limit)
 
-    async def _hint(self, tx: Transaction, rows: Sequence[Row], now: datetime) -> list[UUID]:
+    async def _hint(self, tx: Transaction, rows: Sequence[Row]) -> list[UUID]:
         """Make the jobs due, and keep the task ids that a lost submit answer did not bring."""
         conn = tx.conn
         named = [row for row in rows if row["task_id"] is not None and row["known_task_id"] is None]
@@ -294,7 +313,7 @@ class Processor:
         return due
 
 
-def _results(rows: Sequence[Row], now: datetime) -> dict[UUID, settle.Result]:
+def _results(rows: Sequence[Row]) -> dict[UUID, settle.Result]:
     """Results proven by their signature whose files are already ours: the first of each job."""
     results: dict[UUID, settle.Result] = {}
     for row in rows:

@@ -32,39 +32,42 @@ _MAY_STORE: Final = [stage.value for stage in sources(Stage.STORING) | {Stage.ST
 """`storing` too: files that were in a dead worker's hands are asked for again."""
 
 
+_KEEP: Final = """
+    with moved as (
+        update jobs set stage = 'storing' where id = $1 and attempt = $2 and stage = any ($3::text[]) returning id
+    ), kept as (
+        update attempts a set outputs = coalesce($4::jsonb, outputs), cost = coalesce($5::jsonb, cost)
+        from moved where a.job_id = moved.id and a.number = $2
+    ), scheduled as (
+        update job_work w set slot = false, look_at = now() from moved where w.job_id = moved.id
+    )
+    insert into job_trace (job_id, attempt, step, detail)
+    select id, $2, 'provider_done', jsonb_build_object('outputs', $6::int) from moved returning true
+"""
+
+
 async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
-    """Note what the provider made. Files in hand are stored now; others are fetched by the next step (`Store`)."""
+    """Note what the provider made, and store it. Whoever takes over from a dead worker repeats the latter (`Store`)."""
     if not made.outputs:
         verdict = decide.after_failure(view(job, parts), NO_OUTPUT, parts.now(), parts.policy)
         await conclude(parts, job, verdict)
         return
     in_hand = attempts.has_bytes_in_hand(made)
 
+    outputs = None if in_hand else attempts.outputs_to_json(made)
+
     async def note(tx: Transaction) -> bool:
         changed = await tx.conn.fetchval(
-            """
-            update jobs set stage = 'storing'
-            where id = $1 and attempt = $2 and stage = any ($3::text[]) returning true
-            """,
-            job["id"],
-            job["attempt"],
-            _MAY_STORE,
+            _KEEP, job["id"], job["attempt"], _MAY_STORE, outputs, None if in_hand else made.cost, len(made.outputs)
         )
-        if not changed:
-            return False
-        if not in_hand:
-            outputs = attempts.outputs_to_json(made)
-            await attempts.keep_outputs(tx.conn, job["id"], job["attempt"], outputs, made.cost)
-        await tx.conn.execute("update job_work set slot = false, look_at = now() where job_id = $1", job["id"])
-        detail = {"outputs": len(made.outputs)}
-        await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "provider_done", detail=detail)])
-        tx.touch(job["project_id"])
-        return True
+        if changed:
+            tx.touch(job["project_id"])
+        return bool(changed)
 
     if await parts.db.run(note):
         parts.aftermath.freed(job["provider"])
-        if in_hand:
-            await _store(parts, {**job, "stage": "storing"}, made.outputs, made.cost)
+        # At once, whether the files are in hand or to be fetched: this worker has the lease.
+        await _store(parts, {**job, "stage": Stage.STORING.value, "outputs": outputs}, made.outputs, made.cost)
 
 
 async def store_kept(parts: Parts, job: Row) -> None:

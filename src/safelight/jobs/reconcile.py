@@ -70,6 +70,16 @@ class Reconciler:
         self._take_up = take_up
         self._webhooks = webhooks
         self._hurry = asyncio.Event()
+        self._has_blocked = True
+
+    def place_freed(self) -> None:
+        """Somebody may have been waiting for it. Where nobody was a moment ago, the next sweep is soon enough."""
+        if self._has_blocked:
+            self._hurry.set()
+
+    def place_wanted(self) -> None:
+        """A job found no place: from now on every place that becomes free is of interest."""
+        self._has_blocked = True
 
     def hurry(self) -> None:
         """Something changed that a sweep would notice: do not wait for the next second."""
@@ -94,7 +104,9 @@ class Reconciler:
         """Do what is due; returns the seconds until the next sweep."""
         next_turn_s = SWEEP_S
         async with self._parts.db.connection() as conn:
+            self._has_blocked = False  # but for those who say so while we look
             now = await situation(conn)
+            self._has_blocked = self._has_blocked or now.has_blocked
             if now.has_webhooks:
                 self._webhooks()
             if now.has_blocked:

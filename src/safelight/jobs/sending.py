@@ -75,6 +75,7 @@ class Sending:
         except _MovedOn:
             return None
         if isinstance(begun, limits.Blocked):
+            parts.aftermath.wanted()
             return begun.until or job["deadline_at"]
         request = SubmitRequest(
             attempt_id=str(begun.id),

@@ -17,13 +17,14 @@ import msgspec
 
 from safelight.credits import ledger
 from safelight.db import task_queue
-from safelight.db.pool import Conn, Row, Transaction
+from safelight.db.pool import Row, Transaction
 from safelight.jobs import trace, work
 from safelight.jobs.lifecycle import Stage, sources
 from safelight.library import placing
 from safelight.providers.base import Failure
 
-_MAY_COMPLETE = [stage.value for stage in sources(Stage.COMPLETED)]
+PROMPT_LENGTH_MAX: Final = 5000
+_MAY_COMPLETE: Final = [stage.value for stage in sources(Stage.COMPLETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,7 @@ async def settle_many(tx: Transaction, results: Sequence[Result], now: datetime)
     conn = tx.conn
     by_job = {result.job_id: result for result in results}
     job_ids = sorted(by_job)
-    await ledger.lock_wallets_of_jobs(conn, job_ids)
-    rows = await conn.fetch(
-        """
-        select j.*, a.accepted_at, a.sent_at from jobs j join attempts a on a.job_id = j.id and a.number = j.attempt
-        where j.id = any ($1::uuid[]) and j.stage = any ($2::text[])
-        order by j.id for no key update of j
-        """,
-        job_ids,
-        _MAY_COMPLETE,
-    )
+    rows = await conn.fetch("select * from settle_lock($1, $2)", job_ids, _MAY_COMPLETE)
     jobs = {row["id"]: row for row in rows if by_job[row["id"]].attempt == row["attempt"]}
     if jobs:
         targets = [job["target"] for job in jobs.values() if job["target"]]
@@ -101,8 +93,7 @@ async def settle_many(tx: Transaction, results: Sequence[Result], now: datetime)
 
 
 def _completed(job: Row, now: datetime) -> Completed:
-    began_at = job["accepted_at"] or job["sent_at"]
-    spent_s = max(0.0, (now - began_at).total_seconds())
+    spent_s = max(0.0, (now - job["began_at"]).total_seconds())
     return Completed(job["id"], True, job["project_id"], job["provider"], job["endpoint"], spent_s)
 
 
@@ -113,16 +104,21 @@ def charge(job: Row, made: int) -> int:
 
 async def _complete(tx: Transaction, jobs: Sequence[Row], by_job: dict[UUID, Result], now: datetime) -> None:
     conn = tx.conn
-    charges = {job["id"]: charge(job, len(by_job[job["id"]].outputs)) for job in jobs}
-    await ledger.capture_many(
-        conn, [ledger.Capture(job["project_id"], job["id"], job["round"], charges[job["id"]]) for job in jobs]
-    )
     made = [
         (job, index, generation_id(job["id"], index), output)
         for job in jobs
         for index, output in enumerate(by_job[job["id"]].outputs)
     ]
-    await _insert_generations(conn, made, now)
+    steps = [step for job in jobs for step in by_job[job["id"]].steps]
+    refused = await conn.fetch(
+        "select * from settle_complete($1, $2, $3, $4)",
+        [_done(job, by_job[job["id"]]) for job in jobs],
+        [_generation(job, index, identity, output) for job, index, identity, output in made],
+        steps,
+        now,
+    )
+    if refused:
+        raise ledger.SettlementRefused({row["job_id"]: row["reason"] for row in refused})
     placements = [
         placing.Placement(job["project_id"], job["target"], identity)
         for job, index, identity, _ in made
@@ -130,90 +126,47 @@ async def _complete(tx: Transaction, jobs: Sequence[Row], by_job: dict[UUID, Res
     ]
     if placements:
         await placing.place(tx, placements)
-    steps = [step for job in jobs for step in by_job[job["id"]].steps]
-    await conn.execute(
-        _COMPLETE,
-        [job["id"] for job in jobs],
-        [by_job[job["id"]].attempt for job in jobs],
-        [charges[job["id"]] for job in jobs],
-        [by_job[job["id"]].cost for job in jobs],
-        now,
-        [step.job_id for step in steps],
-        [step.attempt for step in steps],
-        [step.step for step in steps],
-        [step.at for step in steps],
-        [step.detail for step in steps],
-    )
     await task_queue.enqueue(
         conn, [task_queue.Task("derive", identity.bytes, -10) for _, _, identity, output in made if output.needs_large]
     )
     tx.touch(*(job["project_id"] for job in jobs))
 
 
-_COMPLETE: Final = """
-    with done as (
-        select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[]) as t (id, attempt, charged, cost)
-    ), ended as (
-        update jobs j set stage = 'completed', charged = done.charged, completed_at = $5,
-            generations = (select array_agg(g.id order by g.output_index) from generations g where g.job_id = j.id)
-        from done where j.id = done.id
-    ), answered as (
-        update attempts a set state = 'succeeded', ended_at = $5, cost = coalesce(done.cost, a.cost)
-        from done where a.job_id = done.id and a.number = done.attempt
-    ), worked as (
-        delete from job_work w using done where w.job_id = done.id
-    ), progressed as (
-        delete from job_progress p using done where p.job_id = done.id
-    )
-    insert into job_trace (job_id, attempt, step, at, detail)
-    select job_id, attempt, step, coalesce(at, clock_timestamp()), detail
-    from unnest($6::uuid[], $7::int[], $8::text[], $9::timestamptz[], $10::jsonb[])
-        as t (job_id, attempt, step, at, detail)
-    union all select id, attempt, 'committed', clock_timestamp(), null from done
-"""
+def _done(job: Row, result: Result) -> dict[str, Any]:
+    return {
+        "id": job["id"],
+        "project_id": job["project_id"],
+        "attempt": result.attempt,
+        "round": job["round"],
+        "charged": charge(job, len(result.outputs)),
+        "cost": result.cost,
+    }
 
 
-async def _insert_generations(conn: Conn, made: Sequence[tuple[Row, int, UUID, StoredOutput]], now: datetime) -> None:
-    records = [
-        {
-            "id": identity,
-            "project_id": job["project_id"],
-            "job_id": job["id"],
-            "output_index": index,
-            "kind": output.kind,
-            "mime": output.mime,
-            "width": output.width,
-            "height": output.height,
-            "duration_s": output.duration_s,
-            "bytes": output.bytes,
-            "sha256": None if output.sha256 is None else "\\x" + output.sha256.hex(),
-            "thumbhash": output.thumbhash,
-            "files": output.files,
-            "meta": output.meta,
-            "prompt": prompt_of(job["input"]),
-            "model": job["model"],
-            "created_at": now,
-        }
-        for job, index, identity, output in made
-    ]
-    await conn.execute(
-        """
-        insert into generations (id, project_id, job_id, output_index, kind, mime, width, height, duration_s, bytes,
-            sha256, thumbhash, files, meta, prompt, model, created_at)
-        select id, project_id, job_id, output_index, kind, mime, width, height, duration_s, bytes,
-            sha256, thumbhash, files, meta, prompt, model, created_at
-        from jsonb_to_recordset($1::jsonb) as t (id uuid, project_id uuid, job_id uuid, output_index int, kind text,
-            mime text, width int, height int, duration_s real, bytes bigint, sha256 bytea, thumbhash text, files jsonb,
-            meta jsonb, prompt text, model text, created_at timestamptz)
-        """,
-        records,
-    )
+def _generation(job: Row, index: int, identity: UUID, output: StoredOutput) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "project_id": job["project_id"],
+        "job_id": job["id"],
+        "output_index": index,
+        "kind": output.kind,
+        "mime": output.mime,
+        "width": output.width,
+        "height": output.height,
+        "duration_s": output.duration_s,
+        "bytes": output.bytes,
+        "sha256": None if output.sha256 is None else "\\x" + output.sha256.hex(),
+        "thumbhash": output.thumbhash,
+        "files": output.files,
+        "meta": output.meta,
+        "prompt": shown_prompt(job["prompt"]),
+        "model": job["model"],
+    }
 
 
-def prompt_of(job_input: dict[str, Any]) -> str | None:
-    """What a person would search for: the prompt, where the model has one."""
-    prompt = job_input.get("prompt")
-    return prompt[:5000] if isinstance(prompt, str) else None
+def shown_prompt(prompt: Any) -> str | None:
+    """What a person would search for: the prompt, where the model has one that is a text."""
+    return prompt[:PROMPT_LENGTH_MAX] if isinstance(prompt, str) else None
 
 
 async def end(

@@ -13,7 +13,7 @@ from uuid import UUID
 from safelight.db.pool import Row
 from safelight.jobs.settle import StoredOutput, generation_id
 from safelight.jobs.trace import Step
-from safelight.media.derive import Derived, derive
+from safelight.media.derive import LARGE, Derived, derive, is_light
 from safelight.media.fetch import Fetched, Fetcher, take_bytes, take_file
 from safelight.media.mediatype import TYPES
 from safelight.media.probe import Probed, probe
@@ -108,8 +108,10 @@ async def _put(store: Store, job: Row, index: int, fetched: Fetched, probed: Pro
     original = key(f"original.{TYPES[probed.mime].extension}")
     files: dict[str, object] = {"original": original}
     puts = [store.put_file(original, fetched.path, probed.mime)]
+    light = is_light(probed, fetched.bytes)
     if derived.thumbs:
-        files["thumbs"] = {str(side): key(f"thumb-{side}.webp") for side in derived.thumbs}
+        thumbs = {str(side): key(f"thumb-{side}.webp") for side in derived.thumbs}
+        files["thumbs"] = {**thumbs, str(LARGE): original} if light else thumbs
     for side, data in derived.thumbs.items():
         puts.append(store.put_bytes(key(f"thumb-{side}.webp"), data, "image/webp"))
     if derived.poster is not None:
@@ -126,5 +128,5 @@ async def _put(store: Store, job: Row, index: int, fetched: Fetched, probed: Pro
         duration_s=probed.duration_s,
         sha256=fetched.sha256,
         thumbhash=derived.thumbhash,
-        needs_large=probed.kind in ("image", "video"),
+        needs_large=probed.kind in ("image", "video") and not light,
     )

@@ -63,7 +63,8 @@ async def claim(conn: Conn, job_ids: Sequence[UUID], *, worker: str, lease_s: fl
         if not rows:
             break
         left = sorted(row["job_id"] for row in rows)
-    return [claimed.get(job_id) for job_id in job_ids]
+    # Asked for twice at once, it is claimed once: whoever has it has yet to look.
+    return [claimed.pop(job_id, None) for job_id in job_ids]
 
 
 async def reread(conn: Conn, job_id: UUID, *, worker: str, lease_s: float) -> Row | None:

@@ -56,7 +56,8 @@ class Worker:
         self._again: set[UUID] = set()
         self._inbox = Processor(parts.db, parts.aftermath, parts.now)
         self.reconciler = Reconciler(parts, self._take_up_due, self.webhook_arrived)
-        parts.aftermath.freed = lambda _provider: self.reconciler.hurry()
+        parts.aftermath.freed = lambda _provider: self.reconciler.place_freed()
+        parts.aftermath.wanted = self.reconciler.place_wanted
 
     def webhook_arrived(self) -> None:
         """The inbox is not empty."""
@@ -150,9 +151,12 @@ class Worker:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while (due := await self._inbox.process()) is not None:
-                for job_id in due:
+            has_more = True
+            while has_more:
+                processed = await self._inbox.process()
+                for job_id in processed.due:
                     self.take_up(job_id)
+                has_more = processed.has_more
 
     async def _learn(self) -> None:
         while True:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SMALL: Final = 256  # longest side in px: a tile at normal density
 LARGE: Final = 1024  # a tile at double density, or the lightbox while the original loads
+LIGHT_BYTES: Final = 400_000  # about what the large thumbnail of a detailed picture weighs
+LIGHT_TYPES: Final = frozenset({"image/jpeg", "image/webp", "image/avif"})
 POSTER: Final = 1280
 QUALITY: Final = 80
 AVIF_QUALITY: Final = 60
@@ -64,6 +66,12 @@ def derive_large(path: Path, probed: Probed) -> DerivedLarge:
     large = _shrunk(_open(path, probed, LARGE), LARGE)
     small = _shrunk(large, SMALL)
     return DerivedLarge({LARGE: _webp(large, method=4)}, {SMALL: _avif(small), LARGE: _avif(large)})
+
+
+def is_light(probed: Probed, size: int) -> bool:
+    """The original is as good to look at as its large thumbnail would be: making one would only cost."""
+    side = max(probed.width or LARGE + 1, probed.height or LARGE + 1)
+    return probed.mime in LIGHT_TYPES and side <= LARGE and size <= LIGHT_BYTES
 
 
 def _open(path: Path, probed: Probed, side: int) -> Image:

@@ -1,8 +1,13 @@
-"""Threads for work bound to the CPU: two of them, so that decoding never takes the whole machine nor the loop."""
+"""Threads for work bound to the CPU, so that decoding never takes the whole machine nor the loop.
+
+Two for what somebody waits for, and a patient one, which gives way to everything else, for what may come later.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +19,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS: Final = 2  # decoders release the GIL; more would only take memory (a decoded picture is up to 250 MB)
+PATIENT_NICE: Final = 10
 WAITING_MAX: Final = 256  # callers are bounded themselves (queue concurrency); beyond this something is wrong
 
 
 class CpuWorkers:
     """A bounded executor. `close` waits for what runs and drops what waits."""
 
-    def __init__(self, threads: int = THREADS, waiting_max: int = WAITING_MAX) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="safelight-media")
+    def __init__(self, threads: int = THREADS, waiting_max: int = WAITING_MAX, *, is_patient: bool = False) -> None:
+        self._executor = ThreadPoolExecutor(
+            threads, thread_name_prefix="safelight-media", initializer=_give_way if is_patient else None
+        )
         self._waiting_max = waiting_max + threads
         self._inside = 0
         self._lock = threading.Lock()
@@ -51,22 +59,37 @@ class CpuWorkers:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-_shared: list[CpuWorkers] = []
+def _give_way() -> None:
+    # On Linux a thread has a nice value of its own; elsewhere there is none to set and nothing is lost.
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PATIENT_NICE)
+
+
+_shared: dict[bool, CpuWorkers] = {}
 _shared_lock = threading.Lock()
 
 
 async def run_cpu(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`fn` in the process's shared workers, which start with the first call and end with `close_cpu`."""
+    return await _workers(is_patient=False).run(fn, *args, **kwargs)
+
+
+async def run_patiently(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `run_cpu`, for work that nobody waits for: one at a time, and only with the processor's spare time."""
+    return await _workers(is_patient=True).run(fn, *args, **kwargs)
+
+
+def _workers(*, is_patient: bool) -> CpuWorkers:
     with _shared_lock:
-        if not _shared:
-            _shared.append(CpuWorkers())
-        workers = _shared[0]
-    return await workers.run(fn, *args, **kwargs)
+        if is_patient not in _shared:
+            _shared[is_patient] = CpuWorkers(1 if is_patient else THREADS, is_patient=is_patient)
+        return _shared[is_patient]
 
 
 def close_cpu() -> None:
-    """End the shared workers (server shutdown). A later `run_cpu` starts new ones."""
+    """End the shared workers (server shutdown). A later call starts new ones."""
     with _shared_lock:
-        workers, _shared[:] = list(_shared), []
+        workers = list(_shared.values())
+        _shared.clear()
     for each in workers:
         each.close()

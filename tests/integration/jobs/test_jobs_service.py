@@ -12,6 +12,7 @@ from jobs_world import CREDITS, Build, World, books_balance, submission, until
 
 from safelight.credits import ledger
 from safelight.credits.ledger import InsufficientCredits
+from safelight.jobs import work
 from safelight.jobs.errors import IdempotencyMismatch, InvalidSubmission, JobConflict, JobNotFound, UnknownModel
 from safelight.jobs.settle import generation_id
 from safelight.jobs.submission import Submission
@@ -404,3 +405,15 @@ async def test_many_readers_of_a_silent_job_cause_one_look(build: Build):
     await world.reaches(job_id, "completed")
     assert (await world.steps(job_id)).count("provider_done") == 1
     await books_balance(world)
+
+
+async def test_a_job_that_is_taken_up_twice_at_once_is_claimed_once(build: Build):
+    world = await build()
+    for node in list(world.nodes):
+        await node.stop()
+    job_id = await world.submit("fal", {"latency_s": 0.2})
+    async with world.db.connection() as conn:
+        once, again = await work.claim(conn, [job_id, job_id], worker="somebody", lease_s=30)
+        assert once is not None
+        assert again is None
+        assert await work.claim(conn, [job_id], worker="another", lease_s=30) == [None]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safelight.jobs.settle import charge, generation_id, prompt_of
+from safelight.jobs.settle import charge, generation_id, shown_prompt
 
 
 @given(quoted=st.integers(0, 10**15), n=st.integers(1, 100), made=st.integers(1, 200))
@@ -34,7 +34,7 @@ def test_a_tiles_id_is_known_before_its_result():
 
 
 def test_a_prompt_is_kept_for_searching():
-    assert prompt_of({"prompt": "a fox"}) == "a fox"
-    assert prompt_of({"prompt": 5}) is None
-    assert prompt_of({}) is None
-    assert len(prompt_of({"prompt": "x" * 9999}) or "") == 5000
+    assert shown_prompt("a fox") == "a fox"
+    assert shown_prompt(5) is None
+    assert shown_prompt(None) is None
+    assert len(shown_prompt("x" * 9999) or "") == 5000
