@@ -24,10 +24,15 @@ export function askedAt(tile: Tile): number {
   return asked;
 }
 
+/** Places that are remembered: what was deleted comes back where it was. */
+const REMEMBERED_MAX = 20_000;
+
 /** Keys for all tiles (ms since 1970): those we know stay, new ones get the time they were asked for. */
 export function orderKeys(known: OrderKeys, tiles: readonly Tile[]): OrderKeys {
-  const next = new Map<string, number>();
-  for (const tile of tiles) next.set(tile.id, known.get(tile.id) ?? askedAt(tile));
+  const fresh = tiles.filter((tile) => !known.has(tile.id));
+  if (fresh.length === 0) return known;
+  const next = new Map(known.size > REMEMBERED_MAX ? [] : known);
+  for (const tile of tiles) if (!next.has(tile.id)) next.set(tile.id, known.get(tile.id) ?? askedAt(tile));
   return next;
 }
 

@@ -24,9 +24,20 @@ export interface WalletAt {
   readonly seq: number;
 }
 
+/**
+ * An entry shows its row as it was at the commit, so several entries of one transaction show the same row: what was
+ * counted last, and not what an entry says was before, is what the next one is counted from.
+ */
 export interface CountsAt {
   readonly counts: JobCounts;
   readonly seq: number;
+  /** Status by job, as counted last. */
+  readonly counted?: Readonly<Record<string, string>>;
+}
+
+interface CountedShots extends List<Shot> {
+  /** Places by result, as counted last. */
+  readonly counted?: Readonly<Record<string, readonly ShotPlace[]>>;
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -117,13 +128,15 @@ const statusOf = (row: unknown): (typeof STATUSES)[number] | null =>
 
 function recounted(data: CountsAt, change: Change): CountsAt {
   if (change.table !== 'jobs' || change.seq <= data.seq) return data;
-  const before = change.op === 'insert' ? null : statusOf(change.old);
+  const last = statusOf({ status: data.counted?.[change.id] });
+  const before = last ?? (change.op === 'insert' ? null : statusOf(change.old));
   const after = change.op === 'delete' ? null : statusOf(change.row);
-  if (before === after) return { ...data, seq: change.seq };
+  const { [change.id]: _, ...others } = data.counted ?? {};
+  const counted = after === null ? others : { ...others, [change.id]: after };
   const counts = { ...data.counts };
-  if (before !== null) counts[before] = Math.max(0, counts[before] - 1);
-  if (after !== null) counts[after] += 1;
-  return { counts, seq: change.seq };
+  if (before !== after && before !== null) counts[before] = Math.max(0, counts[before] - 1);
+  if (before !== after && after !== null) counts[after] += 1;
+  return { counts, seq: change.seq, counted };
 }
 
 interface Placed {
@@ -142,23 +155,24 @@ const counting = (counts: ShotCounts, place: ShotPlace, isVideo: boolean, by: 1 
 });
 
 /** A shot's card counts what is in it: what a result's change says of that, before and after. */
-function countedInShots(list: List<Shot>, change: Change): List<Shot> {
+function countedInShots(list: CountedShots, change: Change): CountedShots {
   if (change.seq <= list.seq) return list;
   const row = change.row as Generation | null;
-  const before = change.op === 'insert' ? [] : placesOf(change.old as Placed | null);
+  const was = change.op === 'insert' ? [] : placesOf(change.old as Placed | null);
+  const before = list.counted?.[change.id] ?? was;
   const after = change.op === 'delete' ? [] : placesOf(row);
   if (before.length === 0 && after.length === 0) return list;
   const isVideo = (row ?? (change.old as Placed | null))?.kind === 'video';
   const rows = list.rows.map((shot) => {
-    const was = before.find(({ shot_id }) => shot_id === shot.id);
-    const is = after.find(({ shot_id }) => shot_id === shot.id);
-    if (!was && !is) return shot;
+    const left = before.find(({ shot_id }) => shot_id === shot.id);
+    const joined = after.find(({ shot_id }) => shot_id === shot.id);
+    if (!left && !joined) return shot;
     let { counts } = shot;
-    if (was) counts = counting(counts, was, isVideo, -1);
-    if (is) counts = counting(counts, is, isVideo, 1);
+    if (left) counts = counting(counts, left, isVideo, -1);
+    if (joined) counts = counting(counts, joined, isVideo, 1);
     return { ...shot, counts };
   });
-  return { ...list, rows };
+  return { ...list, rows, counted: { ...list.counted, [change.id]: after } };
 }
 
 /** Arrays, `{items}`, `{pages}` and single rows, as apps cache what they read themselves. */

@@ -26,7 +26,10 @@ describe('the patcher', () => {
       old: { status: 'processing' },
     });
     const once = patched(key, { counts, seq: 4 }, step);
-    expect(once).toEqual({ counts: { ...counts, processing: 1, completed: 4 }, seq: 5 });
+    expect(once).toMatchObject({ counts: { ...counts, processing: 1, completed: 4 }, seq: 5 });
+    // Another entry of the same transaction shows the same row.
+    const again = { ...step, seq: 6 };
+    expect(patched(key, once, again)).toMatchObject({ counts: { processing: 1, completed: 4 }, seq: 6 });
     expect(patched(key, once, step)).toBe(once);
   });
 
@@ -125,8 +128,8 @@ describe('the patcher', () => {
           const seq = index + 1;
           if (index === readAt) {
             held = {
-              s1: listOf({ items: inS1(), next_cursor: null }, index),
-              shots: listOf({ items: cards(), next_cursor: null }, index),
+              s1: listOf({ items: inS1(), next_cursor: null }, index + 0.5),
+              shots: listOf({ items: cards(), next_cursor: null }, index + 0.5),
             };
           }
           const before = server.get(id);
@@ -153,11 +156,22 @@ describe('the patcher', () => {
                 ? null
                 : { shots: before.shots, deleted_at: before.deleted_at, starred: before.starred },
           });
-          if (held === null) return;
-          held = {
-            s1: patched(['unified-generations', 'shot', 's1'], held.s1, change),
-            shots: patched(['shots', P], held.shots, change),
-          };
+          // As one transaction tells it: several entries, each with the row as it was at the commit.
+          for (const entry of [
+            change,
+            {
+              ...change,
+              seq: change.seq + 0.5,
+              op: 'update' as const,
+              old: change.old ?? { shots: [], deleted_at: null },
+            },
+          ]) {
+            if (held === null) return;
+            held = {
+              s1: patched(['unified-generations', 'shot', 's1'], held.s1, entry),
+              shots: patched(['shots', P], held.shots, entry),
+            };
+          }
         });
         const final = held as { s1: { rows: Generation[] }; shots: { rows: Shot[] } } | null;
         if (final === null) return;

@@ -42,17 +42,6 @@ export default function Palette({ open, onClose, onReuse, onSheet }: PaletteProp
       <Command label="Command palette" className="palette">
         <Command.Input value={text} onValueChange={setText} autoFocus placeholder="Go to, search, do…" />
         <Command.List>
-          <Command.Empty>Nothing by that name.</Command.Empty>
-          {search !== '' && (
-            <Command.Group heading="Search">
-              <Command.Item
-                value={`search ${search}`}
-                onSelect={run(() => go({ page: 'gallery', filters: { q: search } }))}
-              >
-                Results with “{search}”
-              </Command.Item>
-            </Command.Group>
-          )}
           <Command.Group heading="Go to">
             {PLACES.map(([page, name]) => (
               <Command.Item key={page} onSelect={run(() => go({ page }))}>
@@ -116,6 +105,18 @@ export default function Palette({ open, onClose, onReuse, onSheet }: PaletteProp
                 </Command.Item>
               ))}
           </Command.Group>
+          {search !== '' && (
+            // Last, and whatever it is: what is known by that name comes first.
+            <Command.Group heading="Search" forceMount>
+              <Command.Item
+                forceMount
+                value="results-with"
+                onSelect={run(() => go({ page: 'gallery', filters: { q: search } }))}
+              >
+                Results with “{search}”
+              </Command.Item>
+            </Command.Group>
+          )}
         </Command.List>
       </Command>
     </Sheet>

@@ -16,7 +16,10 @@ export function Sheet({ title, open, wide = false, bare = false, onClose, childr
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
-    if (open && !element?.open) element?.showModal();
+    if (open && !element?.open) {
+      element?.showModal();
+      element?.querySelector<HTMLElement>('input, textarea')?.focus();
+    }
     if (!open && element?.open) element.close();
   }, [open]);
   return (

@@ -2,6 +2,8 @@ import {
   DndContext,
   type DragEndEvent,
   DragOverlay,
+  getClientRect,
+  type Modifier,
   MouseSensor,
   pointerWithin,
   TouchSensor,
@@ -17,6 +19,19 @@ import { clearSelection, selected } from '../selection';
 import { thumbOf } from '../source';
 
 const NEW = 'new-shot';
+const HELD_PX = 96;
+/** Tiles stand where they stand by a transform. */
+const MEASURING = { draggable: { measure: getClientRect } };
+
+/** What is held hangs at the pointer, however large the tile is. */
+const underPointer: Modifier = ({ activatorEvent, draggingNodeRect, transform }) => {
+  if (draggingNodeRect === null || !(activatorEvent instanceof MouseEvent)) return transform;
+  return {
+    ...transform,
+    x: transform.x + activatorEvent.clientX - draggingNodeRect.left - HELD_PX / 2,
+    y: transform.y + activatorEvent.clientY - draggingNodeRect.top - HELD_PX / 2,
+  };
+};
 
 /** Below the gallery while something is dragged: the shots it can be dropped on. */
 export function ShotDock({
@@ -50,6 +65,7 @@ export function ShotDock({
   return (
     <DndContext
       sensors={sensors}
+      measuring={MEASURING}
       collisionDetection={pointerWithin}
       onDragStart={({ active }) => setHeld(tiles.find(({ id }) => id === active.id)?.row ?? null)}
       onDragEnd={drop}
@@ -64,7 +80,7 @@ export function ShotDock({
           <Target id={NEW} shot={null} />
         </aside>
       )}
-      <DragOverlay dropAnimation={null}>
+      <DragOverlay dropAnimation={null} modifiers={[underPointer]}>
         {held !== null && (
           <div className="held">
             <img src={thumbOf(held, 120)} alt="" />

@@ -68,12 +68,17 @@ export const Tile = memo(function Tile(props: TileProps) {
   const onPainted = useCallback(() => setPainted(true), []);
 
   const prompt = row?.prompt ?? promptOf(tile);
-  const style: CSSProperties = {
-    width: box.width,
-    height: box.height,
-    transform: `translate(${box.x + (grip?.dx ?? 0)}px, ${box.y + (grip?.dy ?? 0)}px)`,
-    ...(grip?.transition ? { transition: grip.transition } : {}),
-  };
+  const size = { width: box.width, height: box.height };
+  // Drag and drop measures places without transforms: where tiles are sorted, only what it moves is one.
+  const style: CSSProperties = grip?.handle
+    ? {
+        ...size,
+        left: box.x,
+        top: box.y,
+        transform: `translate(${grip.dx}px, ${grip.dy}px)`,
+        transition: grip.transition,
+      }
+    : { ...size, transform: `translate(${box.x}px, ${box.y}px)` };
   const isSelected = useIsSelected(tile.id);
   const isSelecting = useIsSelecting();
   const press = (event: MouseEvent): void => {
