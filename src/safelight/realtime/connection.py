@@ -248,16 +248,21 @@ class Connection:
     def _set_alarm(self) -> None:
         """Refusals that are held back are due to the tenth of a second, not to the next tick."""
         due = self._session.wake_at
-        if due is not None and self._alarm is None:
-            delay_s = max(due - time.monotonic(), 0.0)
-            self._alarm = asyncio.get_running_loop().call_later(delay_s, self._ring)
+        if due is None:
+            return
+        loop, delay_s = asyncio.get_running_loop(), max(due - time.monotonic(), 0.0)
+        if self._alarm is not None:
+            if self._alarm.when() <= loop.time() + delay_s:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_later(delay_s, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
         self.perform(self._session.tick(time.monotonic()))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Bounded by the session: so many joins a second, one renewal a frame, and frames are paced."""
+        """Bounded by the session: so many joins a second, one open question a join."""
         task = asyncio.create_task(work)
         if self._tasks is None:
             self._tasks = set()
@@ -297,3 +302,4 @@ class Connection:
         else:
             if join.grant is not None and grant.project == join.grant.project:
                 self._session.renewed(join, grant)
+        self.perform(self._session.settled(join))

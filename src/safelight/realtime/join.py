@@ -37,6 +37,7 @@ class JoinConfig:
     replay_limit: int = REPLAY_MAX
     presence_key: str | None = None
     has_presence: bool = False
+    wants_ready: bool = False
     bindings: tuple[Binding, ...] = ()
     echoed: tuple[Mapping[str, Any], ...] = ()
     """The bindings as they were asked for, each with its id: clients compare them byte by byte."""
@@ -81,6 +82,7 @@ def join_config(payload: Mapping[str, Any]) -> JoinConfig:
         replay_limit=REPLAY_MAX if limit is None else max(0, min(limit, REPLAY_MAX)),
         presence_key=key if isinstance(key, str) and 0 < len(key) <= KEY_MAX else None,
         has_presence=_flag(presence.get("enabled")),
+        wants_ready=_flag(broadcast.get("replication_ready")),
         bindings=bindings,
         echoed=tuple({**each, "id": made.id} for each, made in zip(listed, bindings, strict=True)),
         token=token_of(payload),

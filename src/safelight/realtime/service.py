@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
@@ -78,6 +79,8 @@ class Realtime:
         self._connections: set[Connection] = set()
         self._refusing = 0
         self._is_draining = False
+        self._ends = asyncio.Event()
+        """Nobody who is refused waits any longer."""
         self._closing: asyncio.Task[None] | None = None
         self._measure(metrics)
 
@@ -103,6 +106,7 @@ class Realtime:
     async def drain(self, spread_s: float) -> None:
         """Close every socket, spread over this time, so that the clients do not come back all at once."""
         self._is_draining = True
+        self._ends.set()
         await self._close_all(RESTART, "the server restarts", spread_s)
 
     async def stop(self) -> None:
@@ -158,10 +162,13 @@ class Realtime:
         self._metrics.follows("socket", -1)
 
     async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
+        self.refusals.connections += 1
         if self._refusing < REFUSING_MAX and not self._is_draining:
             self._refusing += 1
             try:
-                await asyncio.sleep(REFUSE_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFUSE_S):
+                        await self._ends.wait()
             finally:
                 self._refusing -= 1
         headers = {"Cache-Control": "no-store"} | ({"Retry-After": "5"} if status in (429, 503) else {})

@@ -87,7 +87,10 @@ class State(Enum):
 class Join:
     """One join of a channel; a rejoin is another."""
 
-    __slots__ = ("config", "grant", "name", "number", "push", "reason", "refuse_at", "state", "topic")
+    __slots__ = (
+        "config", "grant", "is_renewing", "name", "next_token", "number", "push", "reason", "refuse_at", "state",
+        "topic",
+    )  # fmt: skip
 
     def __init__(self, number: int, push: Push, config: JoinConfig) -> None:
         self.number = number
@@ -99,6 +102,9 @@ class Join:
         self.grant: Grant | None = None
         self.reason = ""
         self.refuse_at = 0.0
+        self.is_renewing = False
+        self.next_token: str | None = None
+        """Came while another was looked at; the newest waits, so that one question of a join is open at a time."""
 
     @property
     def has_feed(self) -> bool:
@@ -121,7 +127,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """A fresh token for a joined channel. Answer with `renewed`, or `ended` if it does not hold."""
+    """A fresh token for a joined channel. Answer with `renewed`, or `ended` if it does not hold; then `settled`."""
 
     join: Join
     token: str
@@ -178,6 +184,8 @@ class Refusals:
     presence: int = 0
     silent: int = 0
     expired: int = 0
+    connections: int = 0
+    """Refused with an HTTP status, before there was a socket."""
 
 
 class Session:
@@ -243,19 +251,23 @@ class Session:
             return [*actions, self._refuse(frame, f"MalformedJoinPayload: A join has up to {JOIN_BYTES_MAX} bytes")]
         if len(frame.topic) == len(TOPIC_PREFIX):
             return [*actions, self._refuse(frame, "TopicNameRequired: You must provide a topic name")]
+        self._number += 1
         try:
             config = join_config(frame.payload)
         except BadBinding as error:
-            return [*actions, self._refuse(frame, f"InvalidPostgresChanges: {error}")]
-        self._number += 1
-        join = Join(self._number, frame, config)
-        self.joins[frame.topic] = join
+            join = self.joins[frame.topic] = Join(self._number, frame, JoinConfig())
+            return [*actions, *self.refused(join, f"InvalidPostgresChanges: {error}", now)]
+        join = self.joins[frame.topic] = Join(self._number, frame, config)
         return [*actions, Ask(join, config.token)]
 
     def _on_token(self, join: Join, token: str | None) -> list[Action]:
         if token is None:
             return []
+        if join.state is State.ASKING or join.is_renewing:
+            join.next_token = token
+            return []
         if join.state is State.JOINED:
+            join.is_renewing = True
             return [Renew(join, token)]
         join.state = State.ASKING
         return [Ask(join, token)]
@@ -310,7 +322,9 @@ class Session:
                 },
                 ref=None,
             ),
+            *self._says_ready(join),
             Attach(join),
+            *self.settled(join),
         ]  # fmt: skip
 
     def refused(self, join: Join, reason: str, now: float, *, may_wait: bool = False) -> list[Action]:
@@ -318,6 +332,9 @@ class Session:
         if not self._is_current(join) or join.state is not State.ASKING:
             return []
         self._refused += 0 if may_wait else 1
+        if join.next_token is not None:
+            token, join.next_token = join.next_token, None
+            return [Ask(join, token)]
         wait_s = HOLD_S if may_wait else REFUSAL_DELAY_S if self._refused > REFUSALS_FREE else 0.0
         join.state, join.reason, join.refuse_at = State.REFUSED, reason, now + wait_s
         return self._due_refusals(now)
@@ -326,6 +343,15 @@ class Session:
         """Its new token holds: for the same project, or the channel would be another."""
         if self._is_current(join) and join.state is State.JOINED:
             join.grant = grant
+
+    def settled(self, join: Join) -> list[Action]:
+        """The question about its token is answered, whatever the answer; another may be waiting."""
+        join.is_renewing = False
+        token, join.next_token = join.next_token, None
+        if token is None or not self._is_current(join) or join.state is not State.JOINED:
+            return []
+        join.is_renewing = True
+        return [Renew(join, token)]
 
     def ended(self, join: Join, message: str) -> list[Action]:
         """The right is gone, or the stream was cut: the client is to join again. `phx_close` would be final."""
@@ -364,6 +390,12 @@ class Session:
         return [self._refuse(join.push, join.reason) for join in due]
 
     # -- out
+
+    def _says_ready(self, join: Join) -> Iterable[Action]:
+        """What a client waits for that asked for `replication_ready`: our log is what the channel stands on."""
+        if join.config.wants_ready:
+            told = {"extension": "system", "status": "ok", "message": "Replication connection established"}
+            yield self._event(join, "system", {**told, "channel": join.name}, ref=None)
 
     def _end(self, join: Join) -> Iterable[Action]:
         self.joins.pop(join.topic, None)

@@ -360,3 +360,50 @@ def test_any_bytes_never_raise(frames: list[Any], vsn: Vsn) -> None:
     for data in frames:
         session.receive(data, 0.0)
     assert not session.joins
+
+
+def test_one_question_of_a_join_is_open_at_a_time_however_many_tokens_come() -> None:
+    session = Session(Vsn.V2, 0.0)
+    join = asked(session.receive(joining(), 0.0))
+    for number in range(50):
+        assert session.receive(frame("access_token", {"access_token": f"t{number}"}), 0.1) == []
+    (again,) = session.refused(join, "Unauthorized: no", 0.2, may_wait=True)
+    assert again == Ask(join, "t49")  # the newest, before the client hears of a refusal
+    session.receive(frame("access_token", {"access_token": "later"}), 0.3)
+    (renew,) = [each for each in session.admitted(join, EDITOR, EPOCH, 41) if isinstance(each, Renew)]
+    assert renew == Renew(join, "later")
+    assert session.receive(frame("access_token", {"access_token": "x"}), 0.4) == []
+    assert session.receive(frame("access_token", {"access_token": "y"}), 0.5) == []
+    assert session.settled(join) == [Renew(join, "y")]
+    assert session.settled(join) == []
+    assert session.receive(frame("access_token", {"access_token": "z"}), 0.6) == [Renew(join, "z")]
+
+
+def test_a_question_answered_after_the_end_asks_no_more() -> None:
+    session = Session(Vsn.V2, 0.0)
+    join = joined(session)
+    session.receive(frame("access_token", {"access_token": "x"}), 0.1)
+    session.receive(frame("access_token", {"access_token": "y"}), 0.1)
+    session.ended(join, "gone")
+    assert session.settled(join) == []
+
+
+def test_joins_that_cannot_be_served_are_refused_ever_more_slowly_too() -> None:
+    session = Session(Vsn.V2, 0.0)
+    wrong = {"postgres_changes": [{"event": "*", "schema": "public", "table": "jobs", "filter": "nothing=eq.1"}]}
+    for _ in range(rules.REFUSALS_FREE):
+        (answer,) = said(session.receive(joining(wrong), 0.0))
+        assert answer[4]["response"]["reason"].startswith("InvalidPostgresChanges: there is no column nothing")
+    assert session.receive(joining(wrong), 0.0) == []
+    assert session.tick(rules.REFUSAL_DELAY_S - 0.1) == []
+    assert said(session.tick(rules.REFUSAL_DELAY_S))[0][4]["status"] == "error"
+    assert session.refusals.joins == rules.REFUSALS_FREE + 1
+    assert session.joins == {}
+
+
+def test_who_waits_for_the_replication_is_told_that_it_stands() -> None:
+    session = Session(Vsn.V2, 0.0)
+    join = asked(session.receive(joining({"broadcast": {"replication_ready": True}}), 0.0))
+    told = [each[4] for each in said(session.admitted(join, EDITOR, EPOCH, 41)) if each[3] == "system"]
+    assert [each["message"] for each in told] == ["Subscribed to PostgreSQL", "Replication connection established"]
+    assert all(each["status"] == "ok" for each in told)
