@@ -222,6 +222,17 @@ async def test_larger_thumbnails_arrive_later_as_a_change(build: Build, what: st
     await books_balance(world)
 
 
+async def test_a_light_original_is_its_own_large_thumbnail(build: Build):
+    world = await build()
+    job = await world.reaches(await world.submit("fal", input={"image_size": {"width": 640, "height": 480}}), "completed")
+    (identity,) = job["generations"]
+    row = (await world.rows("select mime, files from generations where id = $1", identity))[0]
+    assert row["mime"] == "image/jpeg"
+    assert row["files"]["thumbs"]["1024"] == row["files"]["original"]
+    assert row["files"]["thumbs"]["256"] != row["files"]["original"]
+    assert await world.value("select count(*) from pgqueuer.pgqueuer where entrypoint = 'derive'") == 0
+
+
 async def test_a_progress_of_work_on_this_machine_is_pushed_and_kept(build: Build):
     world = await build()
     job_id = await world.submit("local clip", input={"duration": 5, "width": 480, "height": 270})

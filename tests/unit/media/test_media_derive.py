@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from thumbhash import thumb_hash_to_approximate_aspect_ratio, thumb_hash_to_average_rgba
 
 from safelight.media import synth
-from safelight.media.derive import derive, derive_large
+from safelight.media.derive import derive, derive_large, is_light
 from safelight.media.errors import ResultTruncated
 from safelight.media.mediatype import sniff
 from safelight.media.probe import Probed, probe
@@ -57,6 +57,23 @@ def test_later_come_the_large_thumbnail_and_avif(file):
     assert opened(large.thumbs[1024]).size == (1024, 683)
     assert {side: opened(data).size for side, data in large.avif.items()} == {256: (256, 171), 1024: (1024, 683)}
     assert opened(large.avif[256]).format == "AVIF"
+
+
+@pytest.mark.parametrize(
+    ("mime", "width", "height", "size", "light"),
+    [
+        ("image/jpeg", 1024, 768, 100_000, True),
+        ("image/webp", 512, 512, 400_000, True),
+        ("image/avif", 1024, 1024, 50_000, True),
+        ("image/png", 512, 512, 100_000, False),  # WebP is a fraction of it
+        ("image/jpeg", 1025, 768, 100_000, False),
+        ("image/jpeg", 768, 1025, 100_000, False),
+        ("image/jpeg", 1024, 768, 400_001, False),
+        ("video/mp4", 512, 512, 100_000, False),
+    ],
+)
+def test_an_original_that_is_light_enough_needs_no_large_thumbnail(mime, width, height, size, light):
+    assert is_light(Probed(mime.partition("/")[0], mime, width, height, None), size) is light
 
 
 def test_a_small_picture_is_never_enlarged(file):
