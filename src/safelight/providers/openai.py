@@ -233,7 +233,8 @@ def picture_urls(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name in PICTURE_FIELDS:
         value = given.get(name)
-        for each in as_list(value) or [value]:
+        listed: list[object] = as_list(value)
+        for each in listed if value == listed else [value]:
             if each is None:
                 continue
             url = as_text(each, 20_000_000)

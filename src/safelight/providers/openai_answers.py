@@ -73,7 +73,7 @@ def to_stream_error(error: Mapping[str, Any]) -> ProviderError | EndedBadly:
 def _by_words(error: Mapping[str, Any], status: int | None, body: Any) -> ProviderError | None:
     """By `code` and `type`, which say more than the status."""
     text = as_text(error.get("message"), 10_000)
-    names = {error.get("code"), error.get("type")}
+    names = {as_text(error.get("code"), 100), as_text(error.get("type"), 100)}
     if names & POLICY_CODES or ("image_generation_user_error" in names and text and POLICY_TEXT.search(text)):
         return Rejected(failure("content_policy", text, status=status, body=body))
     if names & BALANCE_CODES:
