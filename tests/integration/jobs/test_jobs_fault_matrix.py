@@ -27,11 +27,11 @@ from safelight.providers.factory import Limits
 
 CELLS = cells()
 PROVIDERS = sorted({cell.provider for cell in CELLS})
-CELL_MAX_S = 150.0
+CELL_MAX_S = 240.0
 LOOK_EVERY_S = 0.1
 ENDS = ("completed", "failed", "canceled", "expired")
 POLICY = {
-    "submit_timeout_s": 60.0,
+    "submit_timeout_s": 300.0,
     "unknown_grace_s": 3600.0,
     "inspect_timeout_s": 20.0,
     "cancel_grace_s": 30.0,
@@ -47,6 +47,8 @@ AT_ONCE = 32
 """Cells under way together: more would only wait for the processor inside the providers' timeouts and ours."""
 SMALL = {
     "kie": {"width": 64, "height": 64},
+    "luma": {"width": 64, "height": 64},
+    "runway": {"width": 64, "height": 64},
     "kie clip": {"width": 64, "height": 64, "duration": 1},
     "openai": {"seed": 7, "prompt": "a red fox"},
 }
