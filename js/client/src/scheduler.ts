@@ -18,7 +18,7 @@ export interface Scheduler extends Clockwork {
   sleep(ms: number): Promise<void>;
   /** What waits, soonest first. `dueAt` in ms since 1970. */
   pending(): readonly { readonly name: string; readonly dueAt: number }[];
-  /** Ends everything that waits; sleepers wake. */
+  /** Ends everything that waits, for good: who sleeps is forgotten, and nothing new begins. */
   stop(): void;
 }
 
@@ -26,8 +26,6 @@ interface Entry {
   readonly name: string;
   readonly dueAt: number;
   readonly run: () => void;
-  /** Whoever sleeps is woken by `stop`, too: nothing hangs for ever. */
-  readonly wakes: boolean;
 }
 
 /** A timer of the machine takes no more than this; longer waits are set again. */
@@ -39,6 +37,7 @@ export function createScheduler(machine: Clockwork): Scheduler {
   let timer: number | null = null;
   let armedFor = Number.POSITIVE_INFINITY;
   let firing = false;
+  let stopped = false;
 
   function arm(): void {
     if (firing) return;
@@ -70,9 +69,10 @@ export function createScheduler(machine: Clockwork): Scheduler {
     }
   }
 
-  function add(name: string, ms: number, run: () => void, wakes = false): number {
+  function add(name: string, ms: number, run: () => void): number {
     counter += 1;
-    entries.set(counter, { name, dueAt: machine.now() + Math.max(0, ms), run, wakes });
+    if (stopped) return counter;
+    entries.set(counter, { name, dueAt: machine.now() + Math.max(0, ms), run });
     arm();
     return counter;
   }
@@ -98,14 +98,13 @@ export function createScheduler(machine: Clockwork): Scheduler {
       again();
       return () => clearTimer(id);
     },
-    sleep: (ms) => new Promise((done) => add('sleep', ms, done, true)),
+    sleep: (ms) => new Promise((done) => add('sleep', ms, done)),
     pending: () =>
       [...entries.values()].map(({ name, dueAt }) => ({ name, dueAt })).sort((a, b) => a.dueAt - b.dueAt),
     stop() {
-      const sleepers = [...entries.values()].filter((entry) => entry.wakes);
+      stopped = true;
       entries.clear();
       arm();
-      for (const { run } of sleepers) run();
     },
   };
 }
