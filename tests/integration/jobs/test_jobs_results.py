@@ -224,7 +224,8 @@ async def test_larger_thumbnails_arrive_later_as_a_change(build: Build, what: st
 
 async def test_a_light_original_is_its_own_large_thumbnail(build: Build):
     world = await build()
-    job = await world.reaches(await world.submit("fal", input={"image_size": {"width": 640, "height": 480}}), "completed")
+    job_id = await world.submit("fal", input={"image_size": {"width": 640, "height": 480}})
+    job = await world.reaches(job_id, "completed")
     (identity,) = job["generations"]
     row = (await world.rows("select mime, files from generations where id = $1", identity))[0]
     assert row["mime"] == "image/jpeg"

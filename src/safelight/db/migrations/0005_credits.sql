@@ -260,12 +260,13 @@ begin
                 when h.job_id is null then 'no_hold'
                 when h.captured + h.released > 0 then 'settled'
                 when a.amount > h.amount then 'exceeds'
-                when a.amount > 0 and exists (
-                    select 1 from ledger_holds o where o.job_id = a.job_id and o.captured > 0) then 'charged_before'
+                when a.amount > 0 and o.is_charged then 'charged_before'
                 else 'done'
             end as outcome
         from asked a
         left join ledger_holds h on h.job_id = a.job_id and h.round = a.round and h.project_id = a.project_id
+        left join lateral ( -- not EXISTS, for which the planner may hash all holds there ever were
+            select true as is_charged from ledger_holds where job_id = a.job_id and captured > 0 limit 1) as o on true
     ), passed as (
         select * from judged
         where outcome = 'done' and (not p_strict or not exists (
