@@ -24,9 +24,11 @@ from safelight.emulators.kie_bodies import (
     callback,
     credits_for,
     envelope,
+    failure_of,
     flaw_in,
     record,
     veo_callback,
+    veo_flaw_in,
     veo_record,
 )
 from safelight.emulators.settings import HANG_S, EmulatorSettings
@@ -148,7 +150,7 @@ class Kie:
             raise FaultError(f"_emulator: fail: KIE has no failure {faults.fail!r}; there are {sorted(FAILURES)}")
         for name in ("model", "callBackUrl") if veo else ():
             given.pop(name, None)
-        flaw = flaw_in(model, given)
+        flaw = veo_flaw_in(model, given) if veo else flaw_in(model, given)
         if flaw is not None:
             raise _Refused(flaw.code, flaw.message)
         try:
@@ -231,6 +233,9 @@ class Kie:
                     return self._answer(422, message="recordInfo is null")
                 case "500":
                     return self._answer(500)
+        failure = failure_of(task) if veo and self.settings.kie_veo_code_in_envelope else None
+        if failure is not None:
+            return self._answer(int(failure[0]) if failure[0] in ("400", "451") else 501, message=failure[1])
         return self._answer(200, body)
 
     async def credit(self, request: Request) -> Response:

@@ -41,6 +41,8 @@ FAILURES: dict[str, tuple[str, str]] = {
 }
 
 VEO_MODELS = ("veo3", "veo3_fast")
+VEO_IMAGES_MAX = {"TEXT_2_VIDEO": 0, "FIRST_AND_LAST_FRAMES_2_VIDEO": 2, "REFERENCE_2_VIDEO": 3}
+VEO_RATIOS = ("16:9", "9:16", "Auto")
 CREDITS = {"google/nano-banana": 4, "google/nano-banana-edit": 4, "nano-banana-pro": 18, "veo3": 250, "veo3_fast": 60}
 CREDITS_IMAGE, CREDITS_VIDEO = 5, 50
 
@@ -74,6 +76,31 @@ def flaw_in(model: str, given: JSON) -> Flaw | None:
     size = given.get("image_size")
     if model.startswith("google/nano-banana") and size is not None and str(size) not in RATIOS:
         return Flaw(422, f"image_size is not within the range of allowed options: {size}")
+    return None
+
+
+def veo_flaw_in(model: str, given: JSON) -> Flaw | None:
+    """The documented rules of Veo 3.1 (§2.5)."""
+    prompt = given.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        return Flaw(422, "prompt is required")
+    kind, images = given.get("generationType"), given.get("imageUrls")
+    if kind is not None and kind not in VEO_IMAGES_MAX:
+        return Flaw(422, f"generationType must be one of {', '.join(VEO_IMAGES_MAX)}")
+    if kind == "REFERENCE_2_VIDEO" and model != "veo3_fast":
+        return Flaw(422, "REFERENCE_2_VIDEO is only supported by veo3_fast")
+    if images is not None and not isinstance(images, list):
+        return Flaw(422, "imageUrls must be a list of URLs")
+    count = len(images or [])  # pyright: ignore[reportUnknownArgumentType]
+    most = VEO_IMAGES_MAX[kind] if kind is not None else VEO_IMAGES_MAX["FIRST_AND_LAST_FRAMES_2_VIDEO"]
+    if count > most or (count == 0 and kind in ("FIRST_AND_LAST_FRAMES_2_VIDEO", "REFERENCE_2_VIDEO")):
+        return Flaw(422, f"{count} pictures do not fit generationType {kind or 'FIRST_AND_LAST_FRAMES_2_VIDEO'}")
+    ratio = given.get("aspect_ratio", given.get("aspectRatio"))
+    if ratio is not None and ratio not in VEO_RATIOS:
+        return Flaw(422, f"aspect_ratio must be one of {', '.join(VEO_RATIOS)}")
+    seed = given.get("seeds")
+    if seed is not None and (not isinstance(seed, int) or not 10_000 <= seed <= 99_999):
+        return Flaw(422, "seeds must be an integer from 10000 to 99999")
     return None
 
 

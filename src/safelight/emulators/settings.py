@@ -33,6 +33,8 @@ class EmulatorSettings:
     """None = callbacks are unsigned, as at KIE before a key is made in the account settings."""
     kie_mirror_code_in_http: bool = False
     """Answer with the envelope's code as HTTP status too, which some KIE endpoints may do."""
+    kie_veo_code_in_envelope: bool = False
+    """Answer a failed clip's record with the failure as the envelope's code and no record, as its page also allows."""
     kie_credits: int = 1_000_000
     kie_rate_per_10s: int | None = None
     """KIE's documented limit is 20 new tasks in 10 s; off unless set, so that load tests measure us."""

@@ -102,6 +102,9 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
 UNKNOWN: Final = Meaning("provider_failed", False, Ambiguous)
 """A code nobody documents: on submit nobody knows, and a task that failed of it is not bought again by itself."""
 
+VEO_ENDED: Final = frozenset({400, 451, 501})
+"""Of a record's envelope without a record in it: the clip was refused, its picture not readable, or it failed."""
+
 POLICY: Final = re.compile(
     r"content polic|violat\w* .*polic|nsfw|flagged|prohibited|sensitive|inappropriate|unsafe|moderation|safety",
     re.IGNORECASE,
@@ -182,10 +185,13 @@ class KieProvider:
         except AnswerTooLarge:
             return Failed(failure("result_too_large"))
         code = code_of(answer)
-        if 200 <= code < 300:
-            data = as_object(answer.object.get("data"))
+        data = as_object(answer.object.get("data"))
+        if 200 <= code < 300 or "successFlag" in data or "state" in data:
+            # Also beside another code: a failed clip's record may come with the failure's own (§2.5).
             kind = str(ref.handle.get("kind", ""))
             return read_veo(data, kind, answer) if family is VEO else read_job(data, kind, answer)
+        if family is VEO and code in VEO_ENDED:
+            return Failed(task_failure(code, message_of(answer), status=code, body=answer.kept_body))
         if code == 422 and "null" in message_of(answer).lower():
             return Missing()  # "recordInfo is null": KIE's word for a task it does not know
         if code == 404 and "code" in answer.object:
