@@ -68,9 +68,9 @@ async def test_a_node_that_runs_out_of_memory_is_tried_again_and_one_that_is_wro
 async def test_a_cancel_takes_it_out_of_the_queue_interrupts_it_or_comes_too_late(build: Build):
     world = await build()
     waiting, drawn, late = await asyncio.gather(
-        world.submit("comfyui", {"latency_s": 60.0, "queue_s": 60.0}),
-        world.submit("comfyui", {"latency_s": 60.0, "queue_s": 0.0}),
-        world.submit("comfyui", {"cancel": "too_late", "latency_s": 60.0, "queue_s": 0.0}),
+        world.submit("comfyui", {"latency_s": 300.0, "queue_s": 300.0}),
+        world.submit("comfyui", {"latency_s": 300.0, "queue_s": 0.0}),
+        world.submit("comfyui", {"cancel": "too_late", "latency_s": 300.0, "queue_s": 0.0}),
     )
     await world.reaches(waiting, "submitted")
     await world.reaches(drawn, "running")
@@ -85,7 +85,7 @@ async def test_a_cancel_takes_it_out_of_the_queue_interrupts_it_or_comes_too_lat
 
 async def test_progress_is_the_samplers_steps(build: Build):
     world = await build()
-    job_id = await world.submit("comfyui", {"latency_s": 40.0, "queue_s": 0.1})
+    job_id = await world.submit("comfyui", {"latency_s": 100.0, "queue_s": 0.1})
 
     async def steps() -> list[float]:
         said = [each for each in world.published if each["job_id"] == str(job_id)]

@@ -189,11 +189,11 @@ async def test_a_start_image_that_cannot_be_had_costs_nothing(server, word, rais
 
 
 async def test_the_queue_the_steps_and_the_end_are_seen(server):
-    ref = await server.submit({"latency_s": 2.4, "queue_s": 0.6})
+    ref = await server.submit({"latency_s": 4.0, "queue_s": 1.5})
     seen = await server.until(ref)
     assert list(dict.fromkeys(type(each) for each in seen)) == [Waiting, Running, Succeeded]
     percents = [each.percent for each in seen if isinstance(each, Running) and each.percent is not None]
-    assert len(set(percents)) > 3
+    assert len(set(percents)) > 2
     assert percents == sorted(percents)
     assert any(isinstance(each, Running) and (each.message or "").startswith("Sampler ") for each in seen)
 
@@ -318,7 +318,7 @@ async def test_a_waiting_prompt_is_taken_out_of_the_queue(either):
 async def test_a_running_prompt_is_interrupted_and_nobody_elses(either):
     theirs = await either.submit({"latency_s": 2.0, "queue_s": 0.0})
     ours = await either.submit({"latency_s": 30.0, "queue_s": 0.0})
-    await either.until(theirs, Running)
+    await either.until(theirs, Running, Succeeded)
     await either.until(ours, Running)
     assert (await either.provider.cancel(ours)).outcome == "requested"
     assert (await either.until(ours))[-1] == Canceled()
