@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from safelight.jobs import reads
 from safelight.jobs.lifecycle import TERMINAL, Stage
 from safelight.realtime import sse
 from safelight.realtime.flags import read_flags
+from safelight.realtime.stream_watch import Hold
 
 router = APIRouter(tags=["changes"])
 
@@ -72,11 +74,12 @@ async def stream(
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
     """Events `change` (id `{epoch}:{seq}`), `head` as the beat, `progress`; goes on from `Last-Event-ID`."""
-    await ctx.gate.allow(who, project, "read")
+    role = await ctx.gate.allow(who, project, "read")
     cursor = sse.Cursor(epoch, after)
     if last_event_id:
         cursor = sse.cursor_of({}, last_event_id)
-    answered = await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000)
+    holding = ctx.streams.holding(who, project, role)
+    answered = await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000, holding=holding)
     answered.body_iterator = _counted(ctx, answered.body_iterator)
     return answered
 
@@ -97,11 +100,11 @@ async def _counted(ctx: Context, pieces: AsyncIterable[Any]) -> AsyncGenerator[A
 )
 async def follow_job(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
     """Events `job` (the job), `progress`, `log`, and `end` with the job when it is terminal. Ends after it."""
-    row = await allowed_job(ctx, who, job, "read")
-    await ctx.feed.head(row["project_id"])
-    return StreamingResponse(
-        _job_events(ctx, job, row["project_id"]), media_type="text/event-stream", headers=sse.HEADERS
-    )
+    project: UUID = (await allowed_job(ctx, who, job, "read"))["project_id"]
+    await ctx.feed.head(project)
+    role = await ctx.gate.allow(who, project, "read")
+    events = _held_events(ctx, job, project, ctx.streams.holding(who, project, role))
+    return StreamingResponse(events, media_type="text/event-stream", headers=sse.HEADERS)
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
@@ -110,14 +113,23 @@ LOOK_S: Final = 1.0
 FOLLOW_S: Final = 25 * 60.0
 
 
-async def _job_events(ctx: Any, job: UUID, project: UUID) -> AsyncGenerator[bytes]:
+async def _held_events(
+    ctx: Context, job: UUID, project: UUID, holding: AbstractContextManager[Hold]
+) -> AsyncGenerator[bytes]:
+    """Until its reader's right is gone (S6)."""
+    with holding as hold:
+        async for piece in _job_events(ctx, job, project, hold):
+            yield piece
+
+
+async def _job_events(ctx: Any, job: UUID, project: UUID, hold: Hold) -> AsyncGenerator[bytes]:
     yield b"retry: 2000\n: safelight\n\n"
     seen: tuple[Any, ...] | None = None
     progressed: Any = None
     lines_sent = 0
     ends_at = asyncio.get_running_loop().time() + FOLLOW_S
     beat_at = asyncio.get_running_loop().time() + sse.BEAT_S
-    while asyncio.get_running_loop().time() < ends_at and not ctx.feed.draining:
+    while asyncio.get_running_loop().time() < ends_at and not (ctx.feed.draining or hold.is_over):
         async with ctx.db.connection() as conn:
             row = await reads.job(conn, job)
         if row is None:

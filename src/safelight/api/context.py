@@ -24,6 +24,7 @@ from safelight.media.uploads import Uploads
 from safelight.observe.metrics import Metrics
 from safelight.providers.registry import Registry
 from safelight.realtime.feed import Feed
+from safelight.realtime.stream_watch import StreamWatch
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class Context:
     enabled: frozenset[str]
     durations: Durations
     feed: Feed
+    streams: StreamWatch
     uploads: Uploads
     metrics: Metrics
     media_url: Callable[[str], str]

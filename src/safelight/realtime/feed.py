@@ -38,6 +38,7 @@ from safelight.realtime.tail import (
     Quiet,
     RingBudget,
     Slice,
+    piece,
 )
 
 __all__ = ["Beat", "Changes", "Event", "Feed", "Gap", "Progress", "Quiet", "Slice", "Stats"]
@@ -155,6 +156,11 @@ class Feed:
         if channel is not None and channel.users:
             channel.add_progress(payload)
 
+    def wake(self, project: UUID) -> None:
+        """Followers of the project look whether they are over."""
+        if (channel := self._channels.get(project)) is not None:
+            channel.wake()
+
     # -- reading
 
     async def head(self, project: UUID) -> Head:
@@ -191,12 +197,18 @@ class Feed:
             return await conn.fetchval(_REPLAY_START, project, limit, since_s)
 
     async def follow(
-        self, project: UUID, *, epoch: UUID | None, after: int | None, beat_s: float = 15.0
+        self,
+        project: UUID,
+        *,
+        epoch: UUID | None,
+        after: int | None,
+        beat_s: float = 15.0,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> AsyncGenerator[Event]:
         """Events from the cursor on (`after` None: from now on), a Beat first and then every `beat_s`.
 
-        Ends when the feed drains. Raises NoLog or MustRefetch, at the start or whenever it becomes true.
-        Close it (`aclose`) when done.
+        Ends when the feed drains, or when it `is_over` (looked at whenever something happens, and on `wake`).
+        Raises NoLog or MustRefetch, at the start or whenever it becomes true. Close it (`aclose`) when done.
         """
         channel = self._open(project)
         with self._follow(channel) as woken:
@@ -209,7 +221,7 @@ class Feed:
             yield Beat(now.epoch, now.head)
             is_live = False  # has been at the end once: from then on, leaving the ring is a gap
             beat_at = self._clock() + beat_s
-            while not self.draining:
+            while not self.draining and not is_over():
                 woken.clear()
                 if is_live and cursor < channel.ring.first - 1 and epoch == channel.epoch:
                     self.stats.gaps += 1
@@ -224,8 +236,8 @@ class Feed:
                 missed, pieces = channel.progress_after(progress)
                 progress = channel.progress_count
                 self.stats.progress_dropped += missed
-                for piece in pieces:
-                    yield Progress(piece)
+                for each in pieces:
+                    yield Progress(each)
                 if self._clock() >= beat_at:
                     beat_at = self._clock() + beat_s
                     yield await self._beat(channel)
@@ -251,19 +263,7 @@ class Feed:
         self.stats.catch_ups += 1
         async with self._catch_ups, self._db.connection() as conn:
             page = await change_log.read(conn, channel.project, after, limit, epoch, bytes_max=TAKE_BYTES_MAX)
-        return self._pieces(page.changes)
-
-    def _pieces(self, changes: list[change_log.Change]) -> list[Entry]:
-        """What a reader holds while it is slow is bounded in bytes, also where the log gave more (S7)."""
-        taken: list[Entry] = []
-        size = 0
-        for change in changes:
-            entry = self._entry(change)
-            size += len(entry.data)
-            if taken and size > TAKE_BYTES_MAX:
-                break
-            taken.append(entry)
-        return taken
+        return piece(map(self._entry, page.changes))
 
     async def _check(self, channel: Channel, epoch: UUID | None, after: int) -> None:
         if channel.known().head >= after and epoch in (None, channel.epoch):

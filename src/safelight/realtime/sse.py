@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -21,6 +22,7 @@ from starlette.responses import StreamingResponse
 
 from safelight.changes.log import MustRefetch, NoLog
 from safelight.realtime.feed import Beat, Changes, Event, Feed, Gap, Progress
+from safelight.realtime.stream_watch import Hold
 
 __all__ = ["BadCursor", "Cursor", "cursor_of", "poll", "stream"]
 
@@ -78,29 +80,48 @@ async def poll(feed: Feed, project: UUID, cursor: Cursor, *, limit: int = 200, w
 
 
 async def stream(
-    feed: Feed, project: UUID, cursor: Cursor, *, beat_s: float = BEAT_S, life_s: float = LIFE_S
+    feed: Feed,
+    project: UUID,
+    cursor: Cursor,
+    *,
+    beat_s: float = BEAT_S,
+    life_s: float = LIFE_S,
+    holding: AbstractContextManager[Hold] | None = None,
 ) -> StreamingResponse:
     """An event stream from the cursor on; without one, from now on. Raises NoLog before anything is sent.
 
     A cursor that cannot be continued is answered inside the stream (`event: must_refetch`), because an EventSource
-    does not show its program the body of a 410.
+    does not show its program the body of a 410. `holding`: entered while the stream is open, it may end it (S6).
     """
     await feed.head(project)
-    body = _body(feed, project, cursor, beat_s, life_s * random.uniform(0.9, 1.0))
+    body = _body(feed, project, cursor, beat_s, life_s * random.uniform(0.9, 1.0), holding)
     return StreamingResponse(body, media_type="text/event-stream", headers=HEADERS)
 
 
-async def _body(feed: Feed, project: UUID, cursor: Cursor, beat_s: float, life_s: float) -> AsyncGenerator[bytes]:
+async def _body(
+    feed: Feed,
+    project: UUID,
+    cursor: Cursor,
+    beat_s: float,
+    life_s: float,
+    holding: AbstractContextManager[Hold] | None,
+) -> AsyncGenerator[bytes]:
     yield b"retry: 2000\n: safelight\n\n"  # something at once, so that every proxy lets the headers through
     ends_at = time.monotonic() + life_s
     try:
-        async with contextlib.aclosing(
-            feed.follow(project, epoch=cursor.epoch, after=cursor.after, beat_s=min(beat_s, life_s))
-        ) as events:
-            async for event in events:
-                yield _bytes(event)
-                if time.monotonic() >= ends_at:
-                    break
+        with holding or contextlib.nullcontext() as hold:
+            events = feed.follow(
+                project,
+                epoch=cursor.epoch,
+                after=cursor.after,
+                beat_s=min(beat_s, life_s),
+                is_over=lambda: hold is not None and hold.is_over,
+            )
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield _bytes(event)
+                    if time.monotonic() >= ends_at:
+                        break
     except MustRefetch as lost:
         # The id lets a client that reconnects without having understood go on from here, not ask for the same again.
         yield b'event: must_refetch\nid: %s:%d\ndata: {"epoch":"%s","head":%d,"oldest":%d}\n\n' % (

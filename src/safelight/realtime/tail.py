@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -28,6 +29,7 @@ __all__ = [
     "Ring",
     "RingBudget",
     "Slice",
+    "piece",
 ]
 
 RING_ENTRIES_MAX: Final = 1000
@@ -111,6 +113,17 @@ class Quiet:
 Event = Changes | Beat | Gap | Progress | Quiet
 
 
+def piece(entries: Iterable[Entry], bytes_max: int = TAKE_BYTES_MAX) -> list[Entry]:
+    """The first of them, as many as one piece holds, at least one: what a slow reader keeps is bounded (S7)."""
+    taken: list[Entry] = []
+    for entry in entries:
+        bytes_max -= len(entry.data)
+        if taken and bytes_max < 0:
+            break
+        taken.append(entry)
+    return taken
+
+
 class RingBudget:
     """Bytes held by all rings of a process."""
 
@@ -162,14 +175,8 @@ class Ring:
 
     def take(self, after: int, limit: int, bytes_max: int = TAKE_BYTES_MAX) -> list[Entry]:
         """Up to `limit` entries after the cursor, which must be covered; at least one if there is one."""
-        taken: list[Entry] = []
-        size = 0
-        for entry in islice(self._entries, after - self.first + 1, after - self.first + 1 + limit):
-            size += len(entry.data)
-            if taken and size > bytes_max:
-                break
-            taken.append(entry)
-        return taken
+        begin = after - self.first + 1
+        return piece(islice(self._entries, begin, begin + limit), bytes_max)
 
     def clear(self, last: int) -> None:
         """Empty the ring and stand at `last`."""

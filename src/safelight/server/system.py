@@ -70,9 +70,11 @@ from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_base import Bus
 from safelight.realtime.bus_nats import NatsBus
 from safelight.realtime.bus_pg import PgBus
+from safelight.realtime.door import Door
 from safelight.realtime.feed import Feed
 from safelight.realtime.flags import from_environment
 from safelight.realtime.service import Realtime
+from safelight.realtime.stream_watch import StreamWatch
 from safelight.server.counted import CountedProvider
 from safelight.server.inputs import InputDoor
 from safelight.server.settings import Settings
@@ -253,6 +255,7 @@ async def _wire(
             return {"database": f"unreachable: {type(error).__name__}"}
         return {"database": "ok"}
 
+    streams = StreamWatch(Door(gate, db, now), feed.wake)
     context = Context(
         db=db,
         gate=gate,
@@ -274,6 +277,7 @@ async def _wire(
         enabled=enabled,
         durations=durations,
         feed=feed,
+        streams=streams,
         uploads=uploads,
         metrics=metrics,
         media_url=media_path,
@@ -326,6 +330,7 @@ async def _wire(
             if is_api or is_realtime:
                 group.create_task(pushed.run())
                 group.create_task(gate.run())
+                group.create_task(streams.run())
             if server is not None:
                 group.create_task(server.keep_running())
 
