@@ -4,5 +4,6 @@ export default defineConfig({
   test: {
     include: ['client/test/**/*.test.ts', 'react/test/**/*.test.{ts,tsx}', 'studio/test/**/*.test.ts'],
     environment: 'node',
+    testTimeout: 60_000,
   },
 });

@@ -1,82 +1,14 @@
 import type { Api } from './api';
 import { fullJitter } from './backoff';
 import { headVerdict, judge, type Position } from './cursor';
+import * as limits from './feedLimits';
+import { type Feed, type FeedHandlers, type Mode, modeOf } from './feedShape';
 import { type Line, type LineHandlers, type LineKind, lineAfter, type OpenLine } from './line';
 import { type FreshnessState, nextPoll, waitFor } from './policy';
 import { Problem } from './problem';
-import type { Change, ChangePage, ClientConfig, ProgressNote } from './resources';
+import type { Change, ChangePage } from './resources';
 import type { Clockwork } from './scheduler';
 import { streamLine } from './streamLine';
-
-/** `paused`: an operator switched the push off; we poll all the same. */
-export type Mode = 'live' | 'catching-up' | 'polling' | 'offline' | 'paused';
-
-export interface FeedSnapshot {
-  readonly mode: Mode;
-  readonly transport: LineKind | 'poll';
-  readonly cursor: Position | null;
-  readonly head: number | null;
-  /** ms since 1970 of the last entry, and of the last proof of freshness. */
-  readonly lastEventAt: number | null;
-  readonly lastProofAt: number | null;
-  readonly pollFailures: number;
-  readonly lineFailures: number;
-  /** ms since 1970 of the next look and of the next try to connect; null where none is due. */
-  readonly nextPollAt: number | null;
-  readonly nextConnectAt: number | null;
-}
-
-export interface FeedHandlers {
-  /** New entries, in order, each exactly once. */
-  readonly onChanges: (changes: readonly Change[], epoch: string) => void;
-  /** We know again that nothing is missing, or where the log ends. */
-  readonly onProof?: (epoch: string, head: number) => void;
-  /** Read every list again; answers with the lowest seq any of them was read at. */
-  readonly refetch: () => Promise<number>;
-  readonly onProgress?: (note: ProgressNote) => void;
-  readonly onConfig?: (config: ClientConfig) => void;
-  readonly onState?: () => void;
-  readonly jobsActive?: () => boolean;
-}
-
-export interface Feed {
-  start(): void;
-  stop(): void;
-  /** Look now: focus, online, wake, or a person asking. Reasons merge into one look. */
-  kick(): void;
-  /** Drop everything and read it all again (F8). */
-  recover(): void;
-  setVisible(visible: boolean): void;
-  setOnline(online: boolean): void;
-  configure(config: ClientConfig): void;
-  /** Other ways to be told, from now on; `led`: another tab looks for us, and we only where it does not (F7). */
-  use(lines: readonly OpenLine[], led: boolean): void;
-  snapshot(): FeedSnapshot;
-}
-
-const PAGE_LIMIT = 500;
-/** Further behind than this, re-reading the lists is cheaper than replaying the log. */
-const REPLAY_MAX = 2_000;
-/** A line that missed two beats is dead, whatever it says itself. */
-const SILENT_BEATS = 2.2;
-const HEARTBEAT_DEFAULT_MS = 15_000;
-/** HTTP/1.1 browsers have six connections per host: a tab nobody looks at gives its stream back. Sockets do not count. */
-const HIDDEN_STREAM_MS = 20_000;
-/** Led by another tab, we hear of it this often at least; later than this it is gone or frozen. */
-const LED_SILENCE_MS = 12_000;
-/** The stream is the second choice: after this long the socket is tried again. */
-const UPGRADE_MS = 5 * 60_000;
-/** Timers that come this late mean that the machine slept. */
-const WAKE_GAP_MS = 15_000;
-const STEP_MAX_MS = 2_000;
-/** Behind for less than this is just an entry on its way. */
-const BEHIND_GRACE_MS = 750;
-/** A node's head may lag behind its own lists for a second or so: that many looks. */
-const STALE_HEADS_MAX = 20;
-/** Between two looks, whatever the reasons. */
-const SPACING_MS = 100;
-const POLL_TIMEOUT_MS = 4_000;
-const SIGNED_OUT_PAUSE_MS = 30_000;
 
 export function createFeed(
   api: Api,
@@ -94,7 +26,7 @@ export function createFeed(
   let online = true;
   let enabled = true;
   let forcedMs: number | null = null;
-  let heartbeatMs = HEARTBEAT_DEFAULT_MS;
+  let heartbeatMs = limits.HEARTBEAT_DEFAULT_MS;
 
   let at: Position | null = null;
   let head: number | null = null;
@@ -158,7 +90,7 @@ export function createFeed(
       // The lists are ahead of this node. Soon it is not; if it stays so, the lists were of another log.
       staleHeads += 1;
       kicked = true;
-      if (staleHeads > STALE_HEADS_MAX) forget();
+      if (staleHeads > limits.STALE_HEADS_MAX) forget();
       return;
     }
     at = { epoch, seq: at.seq };
@@ -205,8 +137,8 @@ export function createFeed(
       const asked = host.now();
       const { data } = await api.call<ChangePage>(
         'GET',
-        `${base}?${epoch}after=${from.seq}&limit=${PAGE_LIMIT}&wait=${wait}`,
-        { signal: abort.signal, timeoutMs: wait * 1000 + POLL_TIMEOUT_MS },
+        `${base}?${epoch}after=${from.seq}&limit=${limits.PAGE_LIMIT}&wait=${wait}`,
+        { signal: abort.signal, timeoutMs: wait * 1000 + limits.POLL_TIMEOUT_MS },
       );
       if (wait > 0) {
         // Empty and at once: the wait is not honoured here, so we must pace ourselves.
@@ -217,7 +149,7 @@ export function createFeed(
       seen(data.epoch, data.head);
       if (at === null || at.seq >= data.head) return;
       // Too far behind to replay, or a log that names more than it gives: only the lists can tell.
-      if (data.head - at.seq > REPLAY_MAX || at.seq <= from.seq) {
+      if (data.head - at.seq > limits.REPLAY_MAX || at.seq <= from.seq) {
         forget();
         return;
       }
@@ -265,7 +197,8 @@ export function createFeed(
     }
     pollFailures += 1;
     if (!(error instanceof Problem)) return;
-    if (error.status === 401 || error.status === 403) holdUntil = host.now() + SIGNED_OUT_PAUSE_MS;
+    if (error.status === 401) handlers.onSignedOut?.(error);
+    if (error.status === 401 || error.status === 403) holdUntil = host.now() + limits.SIGNED_OUT_PAUSE_MS;
     else if (error.retryAfterS !== null) holdUntil = host.now() + error.retryAfterS * 1000;
   }
 
@@ -280,7 +213,7 @@ export function createFeed(
   function connect(from: Position): void {
     const chosen = lineAfter(lines, lineFailures);
     if (chosen === undefined) return;
-    const upgradeAt = chosen === lines[0] ? Number.POSITIVE_INFINITY : host.now() + UPGRADE_MS;
+    const upgradeAt = chosen === lines[0] ? Number.POSITIVE_INFINITY : host.now() + limits.UPGRADE_MS;
     const mine: NonNullable<typeof line> = {
       made: null,
       kind: chosen.kind,
@@ -341,7 +274,8 @@ export function createFeed(
   }
 
   function holdConnect(problem: Problem): void {
-    const s = problem.retryAfterS ?? (problem.status < 500 ? SIGNED_OUT_PAUSE_MS / 1000 : 0);
+    if (problem.status === 401) handlers.onSignedOut?.(problem);
+    const s = problem.retryAfterS ?? (problem.status < 500 ? limits.SIGNED_OUT_PAUSE_MS / 1000 : 0);
     connectHold = host.now() + s * 1000;
   }
 
@@ -360,9 +294,9 @@ export function createFeed(
   // --- the one scheduler: every reason to look or to connect passes here (F6) ----------------------------------
 
   function pollDueAt(): number {
-    if (urgent) return polledAt + SPACING_MS;
+    if (urgent) return polledAt + limits.SPACING_MS;
     const soon = kicked && pollFailures === 0;
-    return Math.max(holdUntil, polledAt + (soon ? SPACING_MS : nextPoll(freshness(), pollDraw)));
+    return Math.max(holdUntil, polledAt + (soon ? limits.SPACING_MS : nextPoll(freshness(), pollDraw)));
   }
 
   const wantsLine = (): boolean =>
@@ -371,14 +305,14 @@ export function createFeed(
       (enabled &&
         forcedMs === null &&
         online &&
-        (visible || line?.kind === 'socket' || host.now() - hiddenAt < HIDDEN_STREAM_MS)));
+        (visible || line?.kind === 'socket' || host.now() - hiddenAt < limits.HIDDEN_STREAM_MS)));
 
-  const silenceMs = (): number => (led ? LED_SILENCE_MS : heartbeatMs * SILENT_BEATS);
+  const silenceMs = (): number => (led ? limits.LED_SILENCE_MS : heartbeatMs * limits.SILENT_BEATS);
 
   function step(): void {
     if (!running) return;
     const now = host.now();
-    if (now - lastStepAt > WAKE_GAP_MS) {
+    if (now - lastStepAt > limits.WAKE_GAP_MS) {
       if (!led) dropLine(); // sockets rarely survive a sleep, and do not say so
       connectAt = 0;
       urgent = true;
@@ -397,17 +331,17 @@ export function createFeed(
       dropLine();
       changed();
     }
-    if (behindSince !== null && now - behindSince > BEHIND_GRACE_MS && line?.open) kicked = true;
+    if (behindSince !== null && now - behindSince > limits.BEHIND_GRACE_MS && line?.open) kicked = true;
     if ((kicked || urgent) && poll?.waits) poll.abort.abort();
     if (poll?.abort.signal.aborted) poll = null;
     if (poll === null && now >= pollDueAt()) void look();
     if (line === null && at?.epoch && wantsLine() && now >= Math.max(connectAt, holdUntil)) connect(at);
 
     if (timer !== null) host.clearTimer(timer);
-    const dues = [now + STEP_MAX_MS];
+    const dues = [now + limits.STEP_MAX_MS];
     if (poll === null && Number.isFinite(pollDueAt())) dues.push(pollDueAt());
     if (line === null && at?.epoch && wantsLine()) dues.push(connectAt);
-    if (behindSince !== null) dues.push(behindSince + BEHIND_GRACE_MS + 1);
+    if (behindSince !== null) dues.push(behindSince + limits.BEHIND_GRACE_MS + 1);
     timer = host.setTimer(
       () => {
         step();
@@ -417,15 +351,17 @@ export function createFeed(
     );
   }
 
-  function mode(): Mode {
-    const now = host.now();
-    if (!online || pollFailures >= 2 || (pollFailures > 0 && !line?.open)) return 'offline';
-    if (at === null || lastProofAt === null) return 'catching-up';
-    if (behindSince !== null && now - behindSince > BEHIND_GRACE_MS) return 'catching-up';
-    if (line?.open) return 'live';
-    if (!enabled) return 'paused';
-    return lineFailures > lines.length || forcedMs !== null || !visible ? 'polling' : 'catching-up';
-  }
+  const mode = (): Mode =>
+    modeOf({
+      online,
+      enabled,
+      visible,
+      lineOpen: line?.open ?? false,
+      pollFailures,
+      linesTried: lineFailures > lines.length || forcedMs !== null,
+      proven: at !== null && lastProofAt !== null,
+      behind: behindSince !== null && host.now() - behindSince > limits.BEHIND_GRACE_MS,
+    });
 
   function kick(): void {
     urgent = true;
@@ -485,7 +421,7 @@ export function createFeed(
       enabled = config.realtime_enabled ?? true;
       forcedMs = config.deadmode_force_polling_ms ?? null;
       if (forcedMs !== null && forcedMs <= 0) forcedMs = null;
-      heartbeatMs = Math.max(2_000, config.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS);
+      heartbeatMs = Math.max(2_000, config.heartbeat_ms ?? limits.HEARTBEAT_DEFAULT_MS);
       step();
       changed();
     },

@@ -1,7 +1,9 @@
 export { type Answer, type Api, type ApiOptions, createApi, parseSeq } from './api';
+export { LATE_MS } from './awaiting';
 export { type Cache, createCache } from './cache';
 export { AUTH_HEAL, askToHeal, onHeal, TASK_NEW, TASK_UPDATE } from './domEvents';
-export { createFeed, type Feed, type FeedSnapshot, type Mode } from './feed';
+export { createFeed } from './feed';
+export type { Feed, FeedSnapshot, Mode } from './feedShape';
 export { FAMILIES, type Family, type Freshness } from './freshness';
 export { generationId, generationIds, newJobId } from './generationId';
 export { keys } from './keys';
@@ -32,7 +34,8 @@ export {
   tilesOf,
 } from './placeholders';
 export { Problem, readProblem, Unreachable } from './problem';
-export { createProject, LATE_MS } from './project';
+export { createProject } from './project';
+
 export type { Heard, Local, News, Project, ProjectOptions, Snapshot } from './projectShape';
 export * from './resources';
 export { exposeSnapshot } from './snapshot';

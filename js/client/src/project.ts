@@ -1,17 +1,18 @@
 import type { Answer } from './api';
-import { onHeal, tellPage } from './domEvents';
-import { createFeed, type Feed, type FeedSnapshot, type Mode } from './feed';
+import { createAwaiting } from './awaiting';
+import { askToHeal, onHeal, tellPage } from './domEvents';
+import { createFeed } from './feed';
+import type { Feed, FeedSnapshot, Mode } from './feedShape';
 import { ages, proven } from './freshness';
 import { newJobId } from './generationId';
 import { createHoldings } from './holdings';
 import { keys } from './keys';
 import type { OpenLine } from './line';
 import { createMutations, type Mutations } from './mutations';
-import { GENERATIONS, JOBS, type List, listOf, type Page, putRow } from './patch';
-import type { WalletAt } from './patcher';
+import { GENERATIONS, JOBS, type List, type Page, putRow } from './patch';
 import { type Draft, overdue } from './placeholders';
 import type { Heard, Local, News, Project, ProjectOptions } from './projectShape';
-import { readJobs } from './reading';
+import { readJobs, readRest } from './reading';
 import {
   type Change,
   type ClientConfig,
@@ -19,7 +20,6 @@ import {
   isUnfinished,
   type Job,
   type Progress,
-  type Wallet,
 } from './resources';
 import { createScheduler } from './scheduler';
 import { answered, anyTime, offset, reached, type ServerClock } from './serverClock';
@@ -36,10 +36,6 @@ const REREAD_MAX = 200;
 const OVERDUE_GRACE_MS = 4_000;
 /** S8: a switch is obeyed within 10 s, also where no socket tells of it. */
 const CONFIG_EVERY_MS = 9_000;
-/** F9. */
-export const LATE_MS = 10 * 60_000;
-/** Results on their way to the screen; what is never painted must not gather. */
-const COMMITTED_MAX = 1_000;
 
 export function createProject(options: ProjectOptions): Project {
   const { api, project, cache, page } = options;
@@ -59,10 +55,6 @@ export function createProject(options: ProjectOptions): Project {
   const listeners = new Set<(news: News) => void>();
   let config: ClientConfig = {};
   let clock: ServerClock = anyTime;
-  /** Results that came while we watched, and when they were committed: how long until they are seen (D2). */
-  const committed = new Map<string, number>();
-  /** Jobs that somebody here waits for. */
-  const awaited = new Map<string, number>();
   const telemetry = createTelemetry(api, scheduler);
   const holdings = createHoldings(api, project, cache, scheduler, () => feed.snapshot().cursor?.seq ?? 0);
   const { freshness } = holdings;
@@ -70,6 +62,7 @@ export function createProject(options: ProjectOptions): Project {
   const tell = (news: News): void => {
     for (const listener of [...listeners]) listener(news);
   };
+  const awaiting = createAwaiting(scheduler, (jobId) => tell({ kind: 'late', jobId }));
   const change = (patch: (value: Local) => Partial<Local>): void =>
     local.set((value) => ({ ...value, ...patch(value) }));
   const keepDrafts = (): void => page.session.write(draftsKey, local.get().drafts);
@@ -104,27 +97,19 @@ export function createProject(options: ProjectOptions): Project {
   async function refetch(): Promise<number> {
     const jobList = await readJobs(api, project, now());
     const loaded = Math.min(REREAD_MAX, Math.max(PAGE, generations()?.rows.length ?? 0));
-    const [results, wallet, ...missing] = await Promise.all([
-      api.call<Page<Generation>>('GET', `${base}/generations?limit=${loaded}`),
-      api.call<Wallet>('GET', `${base}/credits`),
-      ...missingOf(jobList).map((id) => api.call<Job>('GET', `/v1/jobs/${id}`).catch(() => null)),
-    ]);
+    const { list, wallet, missing } = await readRest(api, project, loaded, missingOf(jobList));
     for (const job of jobList.rows) if (isUnfinished(job)) hear(job.id, job.progress);
-    const list = listOf(results.data, results.seq ?? 0);
     arrivedNow(list.rows.map((row) => row.id));
     const again = generations() !== undefined;
     cache.setQueryData(keys.generations(project), list);
     cache.setQueryData(
       keys.jobs(project),
-      missing.reduce((all, found) => (found ? putRow(all, found.data, found.seq ?? 0, JOBS) : all), jobList),
+      missing.reduce((all, { data, seq }) => putRow(all, data, seq ?? 0, JOBS), jobList),
     );
     shedDrafts();
-    cache.setQueryData(keys.credits(project), {
-      wallet: wallet.data,
-      seq: wallet.seq ?? 0,
-    } satisfies WalletAt);
-    for (const found of missing) if (found && !isUnfinished(found.data)) settle(found.data);
-    const seq = Math.min(jobList.seq, list.seq, wallet.seq ?? 0);
+    cache.setQueryData(keys.credits(project), wallet);
+    for (const { data } of missing) if (!isUnfinished(data)) settle(data);
+    const seq = Math.min(jobList.seq, list.seq, wallet.seq);
     holdings.begin(again); // other lists were read before: whoever shows one reads it again
     return seq;
   }
@@ -133,7 +118,7 @@ export function createProject(options: ProjectOptions): Project {
   function missingOf(fresh: List<Job>): string[] {
     const named = new Set(fresh.rows.map((job) => job.id));
     const unfinished = (jobs()?.rows ?? []).filter(isUnfinished).map((job) => job.id);
-    return [...new Set([...awaited.keys(), ...unfinished])].filter((id) => !named.has(id)).slice(0, 20);
+    return [...new Set([...awaiting.ids(), ...unfinished])].filter((id) => !named.has(id)).slice(0, 20);
   }
 
   // --- hearing -------------------------------------------------------------------------------------------------
@@ -152,7 +137,7 @@ export function createProject(options: ProjectOptions): Project {
     for (const { op, row, at: committedAt } of results) {
       if (op !== 'insert' || row === null) continue;
       const generation = row as Generation;
-      if (committed.size < COMMITTED_MAX) committed.set(generation.id, Date.parse(committedAt));
+      telemetry.committed(generation.id, Date.parse(committedAt));
       tell({ kind: 'finished', generation });
     }
     for (const { op, row } of jobEntries) {
@@ -178,21 +163,10 @@ export function createProject(options: ProjectOptions): Project {
       canceling: removed(canceling, job.id),
       retrying: removed(retrying, job.id),
     }));
-    const timer = awaited.get(job.id);
-    if (timer !== undefined) scheduler.clearTimer(timer);
-    awaited.delete(job.id);
+    awaiting.end(job.id);
     if (job.status === 'failed' || job.status === 'completed' || job.status === 'canceled') {
       tell({ kind: job.status, job });
     }
-  }
-
-  function await_(jobId: string): void {
-    const timer = awaited.get(jobId);
-    if (timer !== undefined) scheduler.clearTimer(timer);
-    awaited.set(
-      jobId,
-      scheduler.after('late', LATE_MS, () => tell({ kind: 'late', jobId })),
-    );
   }
 
   // --- the ways to hear, and who leads ---------------------------------------------------------------------------
@@ -247,6 +221,7 @@ export function createProject(options: ProjectOptions): Project {
         tabs.say({ t: 'progress', note });
       },
       onConfig: (next) => configured(next),
+      onSignedOut: ({ message }) => page.events !== null && askToHeal(page.events, message),
       onState: () => {
         const before = pulse.get();
         const next = { ...feed.snapshot(), mode: modeOf(feed.snapshot().mode) };
@@ -311,7 +286,7 @@ export function createProject(options: ProjectOptions): Project {
 
   function send(draft: Draft): void {
     const { request } = draft;
-    await_(request.id);
+    awaiting.begin(request.id);
     const askedAt = now();
     void submitJob(api, project, request, {
       sleep: scheduler.sleep,
@@ -327,9 +302,7 @@ export function createProject(options: ProjectOptions): Project {
         return;
       }
       const refused: Draft = { ...draft, trouble: outcome.trouble };
-      const timer = awaited.get(request.id);
-      if (timer !== undefined) scheduler.clearTimer(timer);
-      awaited.delete(request.id);
+      awaiting.end(request.id);
       change(({ drafts }) => ({
         drafts: drafts.map((other) => (other.request.id === request.id ? refused : other)),
       }));
@@ -436,7 +409,7 @@ export function createProject(options: ProjectOptions): Project {
         putDraft({ ...draft, trouble: null });
         return;
       }
-      await_(id);
+      awaiting.begin(id);
       const { data } = await aboutJob(id, `/v1/jobs/${id}/retry`, 'retrying');
       change(({ retrying }) => ({ retrying: removed(retrying, id) }));
       if (data.id !== id) dismiss(id); // a new job took its place
@@ -457,12 +430,7 @@ export function createProject(options: ProjectOptions): Project {
       const rows = await holdings.append(key, path, rule);
       arrivedNow(rows.map((row) => row.id));
     },
-    painted(row) {
-      const at = committed.get(row.id);
-      if (at === undefined) return;
-      committed.delete(row.id);
-      telemetry.painted(feed.snapshot().transport, now() + offset(clock) - at);
-    },
+    painted: (row) => telemetry.painted(row.id, feed.snapshot().transport, now() + offset(clock)),
     serverNow: () => now() + offset(clock),
     role: tabs.role,
     snapshot: () => ({

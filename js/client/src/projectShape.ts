@@ -1,6 +1,6 @@
 import type { Api } from './api';
 import type { Cache } from './cache';
-import type { FeedSnapshot } from './feed';
+import type { FeedSnapshot } from './feedShape';
 import type { Freshness } from './freshness';
 import type { Holdings } from './holdings';
 import type { Mutations } from './mutations';

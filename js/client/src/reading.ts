@@ -1,6 +1,7 @@
-import type { Api } from './api';
+import type { Answer, Api } from './api';
 import { appendPage, JOBS, type List, listOf, type Page } from './patch';
-import { isUnfinished, type Job } from './resources';
+import type { WalletAt } from './patcher';
+import { type Generation, isUnfinished, type Job, type Wallet } from './resources';
 
 const UNFINISHED_MAX = 200;
 const FAILED_MAX = 20;
@@ -26,4 +27,31 @@ export async function readJobs(api: Api, project: string, now: number): Promise<
     merged = merged === null ? listOf(page, seq ?? 0) : appendPage(merged, page, seq ?? 0, JOBS);
   }
   return merged ?? { rows: [], seqs: {}, seq: 0, nextCursor: null };
+}
+
+interface Rest {
+  readonly list: List<Generation>;
+  readonly wallet: WalletAt;
+  readonly missing: readonly Answer<Job>[];
+}
+
+/** Results, the wallet, and jobs that the lists of jobs do not name any more; after the jobs (see `readJobs`). */
+export async function readRest(
+  api: Api,
+  project: string,
+  limit: number,
+  missingIds: readonly string[],
+): Promise<Rest> {
+  const base = `/v1/projects/${project}`;
+  const [results, wallet, ...missing] = await Promise.all([
+    api.call<Page<Generation>>('GET', `${base}/generations?limit=${limit}`),
+    api.call<Wallet>('GET', `${base}/credits`),
+    // One that was not accepted yet is not there: no matter.
+    ...missingIds.map((id) => api.call<Job>('GET', `/v1/jobs/${id}`).catch(() => null)),
+  ]);
+  return {
+    list: listOf(results.data, results.seq ?? 0),
+    wallet: { wallet: wallet.data, seq: wallet.seq ?? 0 },
+    missing: missing.filter((found) => found !== null),
+  };
 }

@@ -31,19 +31,12 @@ export const socketLine = (project: string, options: SocketOptions): OpenLine =>
   kind: 'socket',
   open(from, on) {
     let over = false;
-    const client = new RealtimeClient(options.url, {
-      params: { apikey: options.apikey ?? COOKIE_KEY },
-      timeout: JOIN_TIMEOUT_MS,
-      reconnectAfterMs: () => NEVER_MS,
-      heartbeatCallback: (status) => status === 'ok' && !over && on.heard(),
-      ...(options.getToken ? { accessToken: options.getToken } : {}),
-      ...(options.transport ? { transport: options.transport as never } : {}),
-    });
+    let client: RealtimeClient | null = null;
     const close = (): void => {
       over = true;
       // Taken apart in this order, so that the library's own rejoining has nothing left to rejoin.
-      for (const channel of client.getChannels()) channel.teardown();
-      void client.disconnect();
+      for (const channel of client?.getChannels() ?? []) channel.teardown();
+      void client?.disconnect();
     };
     const end = (problem: Problem | null): void => {
       if (over) return;
@@ -51,8 +44,21 @@ export const socketLine = (project: string, options: SocketOptions): OpenLine =>
       on.closed(problem);
     };
     const join = async (): Promise<void> => {
-      if (options.getToken) await client.setAuth(await options.getToken());
+      const token = (await options.getToken?.()) ?? null;
       if (over) return;
+      client = new RealtimeClient(options.url, {
+        params: { apikey: options.apikey ?? token ?? COOKIE_KEY },
+        timeout: JOIN_TIMEOUT_MS,
+        reconnectAfterMs: () => NEVER_MS,
+        heartbeatCallback: (status) => status === 'ok' && !over && on.heard(),
+        ...(options.getToken ? { accessToken: options.getToken } : {}),
+        ...(options.transport ? { transport: options.transport as never } : {}),
+      });
+      if (options.getToken) await client.setAuth(); // by the callback, which is asked again at every beat
+      if (over) {
+        close();
+        return;
+      }
       // `cursor` and `events` are our server's: realtime-js passes them along as they are.
       const broadcast = { self: false, ack: false, cursor: eventId(from), events: EVENTS };
       const channel = client.channel(`task-updates:${project}`, { config: { broadcast } });

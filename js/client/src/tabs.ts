@@ -1,4 +1,4 @@
-import type { Mode } from './feed';
+import type { Mode } from './feedShape';
 import type { LineHandlers, OpenLine } from './line';
 import type { Change, ClientConfig, ProgressNote } from './resources';
 import type { Scheduler } from './scheduler';

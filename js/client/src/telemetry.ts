@@ -3,8 +3,10 @@ import type { Scheduler } from './scheduler';
 
 /** How long results took from the commit to the screen (D2), told in few small beacons. */
 export interface Telemetry {
-  /** A result was painted `ms` after it was committed. */
-  painted(transport: string, ms: number): void;
+  /** A result came while we watched; `at` (ms since 1970) is the server's time of its commit. */
+  committed(id: string, at: number): void;
+  /** It is on the screen, at `serverNow`. What was there before we watched says nothing. */
+  painted(id: string, transport: string, serverNow: number): void;
   /** What waits, at once: the page goes. */
   flush(): void;
   stop(): void;
@@ -17,8 +19,11 @@ const FLUSH_MS = 15_000;
 const BEACON_MAX = 200;
 const RECENT_MAX = 500;
 const MS_MAX = 86_400_000;
+/** Results on their way to the screen; what is never painted must not gather. */
+const COMMITTED_MAX = 1_000;
 
 export function createTelemetry(api: Api, scheduler: Scheduler): Telemetry {
+  const committed = new Map<string, number>();
   const waiting = new Map<string, number[]>();
   const recent: { transport: string; ms: number; at: number }[] = [];
   let timer: number | null = null;
@@ -36,8 +41,14 @@ export function createTelemetry(api: Api, scheduler: Scheduler): Telemetry {
   }
 
   return {
-    painted(transport, ms) {
-      const figure = Math.round(Math.min(MS_MAX, Math.max(0, ms)));
+    committed(id, at) {
+      if (committed.size < COMMITTED_MAX) committed.set(id, at);
+    },
+    painted(id, transport, serverNow) {
+      const at = committed.get(id);
+      if (at === undefined) return;
+      committed.delete(id);
+      const figure = Math.round(Math.min(MS_MAX, Math.max(0, serverNow - at)));
       recent.push({ transport, ms: figure, at: scheduler.now() });
       if (recent.length > RECENT_MAX) recent.shift();
       const figures = waiting.get(transport) ?? [];

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fullJitter } from '../src/backoff';
 import { type FreshnessState, nextPoll, waitFor } from '../src/policy';
@@ -64,5 +65,46 @@ describe('the back-off', () => {
     expect(fullJitter(3, 0.999)).toBeGreaterThan(3_900);
     expect(fullJitter(1_000_000, 0.999)).toBeLessThanOrEqual(30_000);
     expect(fullJitter(9, 0)).toBe(0);
+  });
+});
+
+describe('whatever the state', () => {
+  const state: fc.Arbitrary<FreshnessState> = fc.record({
+    lineOpen: fc.boolean(),
+    led: fc.constant(false),
+    proofAgeMs: fc.oneof(fc.nat(100_000), fc.constant(Number.POSITIVE_INFINITY)),
+    beatMs: fc.integer({ min: 2_000, max: 60_000 }),
+    visible: fc.boolean(),
+    jobsActive: fc.boolean(),
+    forcedMs: fc.constant(null),
+    failures: fc.nat(50),
+    longWaitWorks: fc.boolean(),
+  });
+  const draw = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+
+  it('somebody looks within 15 s in a visible tab without a line, 31 s elsewhere, and never not at all', () => {
+    fc.assert(
+      fc.property(state, draw, (s, random) => {
+        const ms = nextPoll(s, random);
+        expect(ms).toBeGreaterThan(0);
+        expect(ms).toBeLessThanOrEqual(s.visible && (!s.lineOpen || s.failures > 0) ? 15_000 : 31_000);
+      }),
+    );
+  });
+
+  it("the operator's own interval counts before all of it", () => {
+    fc.assert(
+      fc.property(state, draw, fc.integer({ min: 500, max: 600_000 }), (s, random, forcedMs) => {
+        expect(nextPoll({ ...s, forcedMs }, random)).toBe(forcedMs);
+      }),
+    );
+  });
+
+  it('a tab that is led leaves the looking to the leader', () => {
+    fc.assert(
+      fc.property(state, draw, (s, random) => {
+        expect(nextPoll({ ...s, led: true }, random)).toBe(Number.POSITIVE_INFINITY);
+      }),
+    );
   });
 });
