@@ -51,16 +51,17 @@ class Wire:
 class Batch:
     """Messages that go out together, framed once."""
 
-    __slots__ = ("_framed", "size", "wires")
+    __slots__ = ("_framed", "count", "size", "wires")
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.wires = wires
+        self.count = len(wires)
         self.size = sum([len(wire.data) for wire in wires])
         """Bytes, without framing."""
         self._framed: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self.wires)
+        return self.count
 
     @property
     def framed(self) -> bytes:
@@ -86,8 +87,6 @@ class Pen:
 
     def joined(self, batches: Sequence[Batch]) -> bytes:
         """Their frames as one piece; made once for all sockets that get the same in this turn."""
-        if len(batches) == 1:
-            return batches[0].framed
         key = tuple(batches)
         found = self._joined.get(key)
         if found is None:
@@ -111,7 +110,7 @@ class Outlet:
     """`offer` what may be dropped, `put` what may not. It leaves by the pen; with no way to the transport, by `run`."""
 
     __slots__ = (
-        "_bytes", "_frames", "_is_finished", "_is_noted", "_pen", "_raw", "_roomy", "_send_bytes", "_send_text",
+        "_bytes", "_frames", "_is_finished", "_pen", "_raw", "_roomy", "_send_bytes", "_send_text",
         "_waiting", "_woken", "is_overrun",
     )  # fmt: skip
 
@@ -132,7 +131,6 @@ class Outlet:
         self._waiting: list[Batch] | None = None  # made when needed, like the events: most sockets wait for nothing
         self._bytes = 0
         self._frames = 0
-        self._is_noted = False
         self._is_finished = False
         self._woken: asyncio.Event | None = None
         self._roomy: asyncio.Event | None = None
@@ -184,16 +182,14 @@ class Outlet:
 
     def flush(self) -> None:
         """Write what waits, as far as the transport takes it: the pen's call, and the transport's when it drained."""
-        self._is_noted = False
         raw, waiting = self._raw, self._waiting
-        if raw is None:
-            self._wake()
+        if raw is None or waiting is None:
             return
         while waiting and not self.is_overrun and raw.is_writable:
             if self._bytes <= PIECE_BYTES:
-                self._waiting, count = None, len(waiting)
+                self._waiting = None
                 self._bytes = self._frames = 0
-                raw.write(self._pen.joined(waiting))
+                raw.write(waiting[0].framed if len(waiting) == 1 else self._pen.joined(waiting))
                 break
             size = count = 0
             while count < len(waiting) and size < PIECE_BYTES:
@@ -202,9 +198,12 @@ class Outlet:
             piece = waiting[:count]
             del waiting[:count]
             self._bytes -= size
-            self._frames -= sum([len(batch) for batch in piece])
+            self._frames -= sum([batch.count for batch in piece])
             raw.write(self._pen.joined(piece))
-        self._tell_room()
+        if not waiting:
+            self._waiting = None
+        if self._roomy is not None:
+            self._tell_room()
 
     async def run(self) -> None:
         """The ordinary way: send what is queued, in order; returns when overrun or finished. Raises what sending
@@ -226,23 +225,22 @@ class Outlet:
                     await self._send_bytes(wire.data)
             del self._waiting[0]
             self._bytes -= batch.size
-            self._frames -= len(batch)
+            self._frames -= batch.count
             self._tell_room()
 
     def _add(self, batch: Batch) -> None:
-        if self._waiting is None:
-            self._waiting = [batch]
-        else:
-            self._waiting.append(batch)
         self._bytes += batch.size
-        self._frames += len(batch)
+        self._frames += batch.count
+        if self._waiting is not None:  # the pen has this outlet already, or the transport calls when it has drained
+            self._waiting.append(batch)
+        else:
+            self._waiting = [batch]
+            if self._raw is not None:
+                self._pen.note(self)
         if self._raw is None:
             self._wake()
         elif self._bytes >= PIECE_BYTES:
             self.flush()
-        elif not self._is_noted and self._raw.is_writable:  # else the transport calls when it has drained
-            self._is_noted = True
-            self._pen.note(self)
 
     def _tell_room(self) -> None:
         if self._roomy is not None and self._bytes <= LOW_BYTES and self._frames <= LOW_FRAMES:

@@ -84,25 +84,18 @@ class _Nowhere:
         return
 
 
-class _Flag:
+class _NoEvent:
     """Takes the place of an event that nobody waits for any more."""
 
-    __slots__ = ("_is_set",)
-
-    def __init__(self) -> None:
-        self._is_set = True
-
     def set(self) -> None:
-        self._is_set = True
+        return
 
     def clear(self) -> None:
-        self._is_set = False
-
-    def is_set(self) -> bool:
-        return self._is_set
+        return
 
 
 _NOWHERE: Final = _Nowhere()
+_NO_EVENT: Final = _NoEvent()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -111,6 +104,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     _receiver: Receiver | None = None
     _is_taken = False
     _fd = -1
+    is_writable = False  # plain, because it is asked for each message and socket
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -151,7 +145,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             left.append(self.queue.get_nowait())
         self._receiver, self._is_taken = receiver, True
         untyped: Any = self
-        untyped.queue, untyped.writable = _NOWHERE, _Flag()
+        self.is_writable = self.writable.is_set() and not self.disconnected
+        untyped.queue, untyped.writable = _NOWHERE, _NO_EVENT
         untyped.scope = untyped.request = untyped.response = None  # nobody needs them any more, and there are thousands
         if self.transport.get_extra_info("sslcontext") is None:
             self._fd = self.transport.get_extra_info("socket").fileno()
@@ -164,10 +159,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         elif self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-
-    @property
-    def is_writable(self) -> bool:
-        return self.writable.is_set() and self.handshake_complete and not self.close_sent
 
     def write(self, frames: bytes) -> None:
         transport = self.transport
@@ -201,7 +192,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
             return
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
+        self.close_sent, self.is_writable = True, False
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def abort(self) -> None:
@@ -227,9 +218,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         else:
             self._receiver.received(text)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_writable = False
+
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._receiver is not None and self.is_writable:
+        if self._receiver is not None and not self.close_sent:
+            self.is_writable = True
             self._receiver.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -237,6 +233,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._lose()
 
     def _lose(self) -> None:
+        self.is_writable = False
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.lost()
