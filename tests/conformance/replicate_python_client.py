@@ -36,7 +36,7 @@ def failure(error: ReplicateError) -> dict[str, Any]:
 
 def sync() -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    prediction = replicate.predictions.create(model=MODEL, input=given(faults={"latency_s": 0.8}))
+    prediction = replicate.predictions.create(model=MODEL, input=given(faults={"latency_s": 1.2, "queue_s": 1.0}))
     seen["created"] = shown(prediction)
     prediction.wait()
     seen["ended"] = shown(prediction)

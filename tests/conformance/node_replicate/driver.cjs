@@ -50,7 +50,7 @@ async function main() {
   const seen = {};
 
   // create, get, wait, list
-  const created = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 1.0 }) });
+  const created = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 1.2, queue_s: 1.0 }) });
   seen.created = created;
   seen.ended = await replicate.wait(created, { interval: 50 });
   seen.got = await replicate.predictions.get(created.id);
@@ -64,7 +64,7 @@ async function main() {
   seen.version = await replicate.run(VERSION, { input: input() });
   const deployed = await replicate.deployments.predictions.create("acme", "flux", { input: input() });
   seen.deployed = (await replicate.wait(deployed, { interval: 50 })).status;
-  const impatient = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 30 }), wait: 1 });
+  const impatient = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 60, queue_s: 60 }), wait: 1 });
   seen.impatient = impatient.status;
 
   // cancel
@@ -86,7 +86,7 @@ async function main() {
   // webhooks, checked as the client checks them
   const { server, came } = await receiver();
   const webhook = `http://127.0.0.1:${server.address().port}/hooks/replicate/attempt-1/token`;
-  const told = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 1.2, queue_s: 0.2 }), webhook });
+  const told = await replicate.predictions.create({ model: MODEL, input: input({ latency_s: 2.5, queue_s: 0.2 }), webhook });
   const statuses = () => came.map((each) => JSON.parse(each.body).status);
   await until(() => came.some((each) => each.headers["webhook-id"].endsWith("completed")));
   const { key } = await replicate.webhooks.default.secret.get();

@@ -185,19 +185,27 @@ async def test_several_pictures_come_in_order(provider: ReplicateProvider):
     assert len({output.url for output in made.outputs}) == 3
 
 
-async def test_queue_then_percent_from_the_logs(provider: ReplicateProvider):
-    accepted_ = await provider.submit(ask({"latency_s": 1.6, "queue_s": 0.4}), silent)
-    seen = await watch(provider, accepted_.ref)
-    assert list(dict.fromkeys(type(each) for each in seen)) == [Waiting, Running, Succeeded]
-    percents = [each.percent for each in seen if isinstance(each, Running) and each.percent is not None]
-    assert percents == sorted(percents)
-    assert percents[-1] > 30
-    assert any(isinstance(each, Running) and each.logs and re.search(r"\d+/28", each.logs[-1]) for each in seen)
+async def test_a_prediction_in_the_queue_waits(provider: ReplicateProvider):
+    accepted_ = await provider.submit(ask({"latency_s": 300.0, "queue_s": 300.0}), silent)
+    assert await provider.inspect(accepted_.ref) == Waiting()
+    await provider.cancel(accepted_.ref)
+
+
+async def test_progress_comes_from_the_logs(provider: ReplicateProvider):
+    accepted_ = await provider.submit(ask({"latency_s": 20.0, "queue_s": 0.0}), silent)
+    seen: Observation = Waiting()
+    async with asyncio.timeout(DEADLINE_S):
+        while not isinstance(seen, Running) or seen.percent is None:
+            await asyncio.sleep(LOOK_EVERY_S)
+            seen = await provider.inspect(accepted_.ref)
+    assert 0 < seen.percent <= 100
+    assert re.search(r"\d+/28", seen.logs[-1])
+    await provider.cancel(accepted_.ref)
 
 
 async def test_nothing_ever_asks_replicate_to_wait(provider: ReplicateProvider):
     """The emulator honours `Prefer: wait`: an answer in the state `starting` shows that it was not asked."""
-    accepted_ = await provider.submit(ask({"latency_s": 30.0}), silent)
+    accepted_ = await provider.submit(ask({"latency_s": 300.0, "queue_s": 300.0}), silent)
     assert accepted_.observation is None
     assert isinstance(await provider.inspect(accepted_.ref), Waiting)
     await provider.cancel(accepted_.ref)
@@ -361,21 +369,11 @@ async def test_a_prediction_whose_data_was_removed_has_expired(provider: Replica
 
 
 async def test_after_its_hour_everything_is_gone():
-    with running(EmulatorSettings(replicate_lifetime_s=0.4, media_threads=1)) as short:
-        provider = ReplicateProvider(ReplicateSettings(token="t", api_url=f"{short.replicate_url}/v1"))
-        accepted_ = await provider.submit(ask(), silent)
-        seen = (await watch(provider, accepted_.ref))[-1]
-        assert isinstance(seen, Succeeded)
-
-        async def is_gone() -> bool:
-            now = await provider.inspect(accepted_.ref)
-            return isinstance(now, Failed) and now.failure.code == "result_expired"
-
-        async with asyncio.timeout(DEADLINE_S):
-            while not await is_gone():
-                await asyncio.sleep(LOOK_EVERY_S)
-        async with httpx.AsyncClient(trust_env=False) as client:
-            assert (await client.get(seen.outputs[0].url or "")).status_code == 403
+    with running(EmulatorSettings(replicate_lifetime_s=0.0, media_threads=1)) as forgetful:
+        provider = ReplicateProvider(ReplicateSettings(token="t", api_url=f"{forgetful.replicate_url}/v1"))
+        made = await end(provider, ask())
+        assert isinstance(made, Failed)
+        assert made.failure.code == "result_expired"
         await provider.close()
 
 
@@ -410,7 +408,7 @@ async def test_a_cancel_after_the_end_is_too_late(provider: ReplicateProvider):
 
 
 async def test_a_cancel_that_loses_the_race_still_yields_the_result(provider: ReplicateProvider):
-    accepted_ = await provider.submit(ask({"cancel": "ignored", "latency_s": 1.0}), silent)
+    accepted_ = await provider.submit(ask({"cancel": "ignored", "latency_s": 3.0}), silent)
     assert (await provider.cancel(accepted_.ref)).outcome == "requested"
     assert isinstance((await watch(provider, accepted_.ref))[-1], Succeeded)
 

@@ -46,9 +46,9 @@ async def ended(client: httpx.AsyncClient, prediction: dict[str, Any]) -> dict[s
 async def test_prefer_wait_holds_the_answer_until_the_end_or_its_time(client: httpx.AsyncClient):
     waited = await client.post(MODEL, json=body(), headers={"Prefer": "wait"})
     assert (waited.status_code, waited.json()["status"]) == (201, "succeeded")
-    cut = await client.post(MODEL, json=body({"latency_s": 30}), headers={"Prefer": "wait=1"})
+    cut = await client.post(MODEL, json=body({"latency_s": 60, "queue_s": 60}), headers={"Prefer": "wait=1"})
     assert (cut.status_code, cut.json()["status"]) == (201, "starting")
-    at_once = await client.post(MODEL, json=body({"latency_s": 30}))
+    at_once = await client.post(MODEL, json=body({"latency_s": 60, "queue_s": 60}))
     assert at_once.json()["status"] == "starting"
 
 
