@@ -165,7 +165,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if transport.is_closing():
             return
         if self._fd >= 0 and not transport.get_write_buffer_size():
-            # Nothing waits before it, and the descriptor is the transport's own: a third cheaper than by the transport.
+            # Nothing waits before it, and the descriptor is the transport's own (decision 008).
             try:
                 sent = os.write(self._fd, frames)
             except OSError:  # full, or broken: the transport finds out which
