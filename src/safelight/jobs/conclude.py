@@ -33,6 +33,7 @@ def view(job: Row, parts: Parts) -> decide.JobView:
         cancel_requested_at=job["cancel_requested_at"],
         look_at=job["look_at"],
         looked_at=job["heard_at"],
+        cancel_sent_at=job["cancel_sent_at"],
         attempt=attempt,
         capabilities=parts.providers[job["provider"]].capabilities,
     )
@@ -86,7 +87,7 @@ async def requeue(tx: Transaction, job: Row, verdict: decide.Requeue) -> None:
     await progress.clear(tx.conn, job["id"])
     await tx.conn.execute(
         """
-        update job_work set slot = false, blocked = null, looks = 0, heard_at = null,
+        update job_work set slot = false, blocked = null, looks = 0, heard_at = null, cancel_sent_at = null,
             look_at = now() + make_interval(secs => $2)
         where job_id = $1
         """,

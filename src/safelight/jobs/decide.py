@@ -47,6 +47,8 @@ class JobView:
     looked_at: datetime | None
     attempt: AttemptView | None
     capabilities: Capabilities
+    cancel_sent_at: datetime | None = None
+    """When the provider last answered our wish to stop."""
 
 
 # --- steps ------------------------------------------------------------------------------------------------------
@@ -202,6 +204,9 @@ def _when_unknown(job: JobView, now: datetime, policy: JobPolicy) -> Step:
         if job.capabilities.lookup and now >= job.look_at:
             return Find()
         return Wait(min(max(job.look_at, now + timedelta(seconds=1)), grace_ends_at, job.deadline_at))
+    if job.capabilities.lookup and now >= job.look_at:
+        # We may have been away for longer than the grace: what is there is found before it is given up.
+        return Find()
     if now >= job.deadline_at:
         return End(Stage.EXPIRED, EXPIRED, attempt_state="abandoned")
     if policy.unknown_then == "resubmit" and job.tries < policy.tries_max:
@@ -221,10 +226,12 @@ def _when_at_provider(job: JobView, now: datetime, policy: JobPolicy) -> Step:
         return end
     if now < job.look_at:
         return Wait(min(job.look_at, stop_asked_at + grace))
-    if job.looked_at is not None and job.looked_at >= stop_asked_at:
-        return Look() if job.capabilities.cancel else end
     # One last look either way: a result that is there is worth more than a cancel or a deadline.
-    return AskCancel() if job.capabilities.cancel else Look()
+    if job.capabilities.cancel:
+        # Remembered as such: a look that was under way when the wish came has told the provider nothing.
+        has_asked = job.cancel_sent_at is not None and job.cancel_sent_at >= stop_asked_at
+        return Look() if has_asked else AskCancel()
+    return end if job.looked_at is not None and job.looked_at >= stop_asked_at else Look()
 
 
 def after_look(job: JobView, seen: Observation, now: datetime, policy: JobPolicy) -> Verdict:

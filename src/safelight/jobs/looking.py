@@ -125,6 +125,9 @@ class Looking:
         async with self._parts.db.connection() as conn:
             step = trace.Step(job["id"], job["attempt"], "cancel_sent", detail={"answer": answer.outcome})
             await trace.write(conn, [step])
+            await conn.execute(
+                "update job_work set cancel_sent_at = $2 where job_id = $1", job["id"], self._parts.now()
+            )
         await self.look(job)
 
     async def adopt(self, job: Row) -> None:

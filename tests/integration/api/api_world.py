@@ -191,9 +191,16 @@ class World:
         return await until(look, f"job {identity} to end")
 
     async def pictures(self, count: int = 1, **given: Any) -> list[str]:
-        """Ids of so many finished pictures of one job."""
+        """Ids of so many finished pictures of one job, with all that comes later (M2): they change no more."""
         job = await self.submit(small(n=count, **given))
-        return (await self.reaches(job["id"], "completed"))["generations"]
+        made: list[str] = (await self.reaches(job["id"], "completed"))["generations"]
+
+        async def have_large() -> bool:
+            found = [ok(await self.api.get(f"/v1/generations/{each}")) for each in made]
+            return all("1024" in each["urls"]["thumbs"] for each in found)
+
+        await until(have_large, "the larger thumbnails")
+        return made
 
     async def wallet(self) -> Json:
         return ok(await self.api.get(f"{self.p}/credits"))

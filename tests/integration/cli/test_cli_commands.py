@@ -118,6 +118,8 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(demo, tmp_path: Path) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs us in the background has it ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     from safelight.sdk import Safelight
 

@@ -93,6 +93,9 @@ def test_a_lost_answer_waits_for_a_word_and_then_ends_as_the_operator_chose():
     assert step(replace(lost, cancel_requested_at=ago(1))) == End(Stage.CANCELED, attempt_state="abandoned")
     old = replace(lost, attempt=attempt(has_task=False, sent_at=ago(POLICY.unknown_grace_s)))
     assert step(old) == End(Stage.FAILED, decide.LOST, attempt_state="abandoned")
+    findable = replace(old, capabilities=Capabilities(cancel=False, webhooks=False, lookup=True))
+    assert step(findable) == decide.Find(), "we may have been away for longer than the grace"
+    assert step(replace(findable, look_at=NOW + timedelta(seconds=10))) == step(old)
     again = step(old, JobPolicy(unknown_then="resubmit"))
     assert isinstance(again, Requeue)
     assert again.attempt_state == "abandoned"
@@ -111,7 +114,9 @@ def test_a_job_at_its_provider_is_looked_at_when_it_is_due(stage: Stage):
 def test_a_cancel_is_asked_for_looked_after_and_at_last_taken_as_done(stage: Stage):
     asked = job(stage, cancel_requested_at=ago(1))
     assert step(asked) == decide.AskCancel()
-    assert step(replace(asked, looked_at=NOW)) == decide.Look()
+    assert step(replace(asked, cancel_sent_at=NOW)) == decide.Look()
+    assert step(replace(asked, looked_at=NOW)) == decide.AskCancel(), "a look that was under way is no cancel"
+    assert step(replace(asked, cancel_sent_at=ago(5))) == decide.AskCancel(), "that was for an earlier wish"
     assert step(replace(asked, capabilities=UNSTOPPABLE)) == decide.Look()
     given_up = End(Stage.CANCELED, attempt_state="abandoned")
     assert step(replace(asked, capabilities=UNSTOPPABLE, looked_at=NOW)) == given_up
@@ -206,6 +211,7 @@ views = st.builds(
     cancel_requested_at=st.none() | moments,
     look_at=moments,
     looked_at=st.none() | moments,
+    cancel_sent_at=st.none() | moments,
     attempt=st.none() | attempts,
     capabilities=capabilities,
 )

@@ -169,6 +169,8 @@ class Life:
                 task = self.task()
                 if task is not None and self.random.random() < 0.7:
                     task.stopped_at = self.now + s(self.random.uniform(0, 60))
+                if self.random.random() < 0.9:
+                    self.put(cancel_sent_at=self.now)  # else the answer was lost: it is asked again
                 self.look()
             case decide.Look():
                 self.look()
@@ -203,6 +205,7 @@ class Life:
             tries=self.view.tries + 1,
             attempt=AttemptView(number, "sending", self.now, None, has_task=False, has_outputs=False),
             looked_at=None,
+            cancel_sent_at=None,
         )
         self.looks = self.store_failures = 0
         answer = self.random.choice(["accepted"] * 6 + ["refused", "rejected", "lost", "lost but taken"])

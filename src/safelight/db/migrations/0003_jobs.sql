@@ -139,6 +139,7 @@ create table job_work (
     look_at     timestamptz not null default now(),
     looks       int not null default 0,
     heard_at    timestamptz,                     -- last word from the provider
+    cancel_sent_at timestamptz,                  -- the provider answered our wish to stop
     slot        boolean not null default false,  -- counts against the limits
     blocked     text check (blocked in ('provider', 'project', 'rate', 'paused'))
 );

@@ -14,7 +14,7 @@ begin
 
     return query
         select j.id, j.project_id, j.provider, j.endpoint, j.model, j.attempt, j.round, j.quoted, j.n, j.target,
-            j.input -> 'prompt', coalesce(a.accepted_at, a.sent_at)
+            j.input -> 'prompt', a.sent_at
         from jobs j join attempts a on a.job_id = j.id and a.number = j.attempt
         where j.id = any (p_jobs) and j.stage = any (p_stages)
         order by j.id for no key update of j;
