@@ -28,7 +28,7 @@ test-js: js/node_modules/.installed
 
 test-py: .venv/.dev $(STUDIO)
 	$(PY) tools/ensure_chromium.py
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/browser
 	$(PY) -m pytest tests/browser
 
 bench: .venv/.bench $(STUDIO) ## Figures of docs/performance.md, peers beside us in the same run

@@ -33,6 +33,15 @@ if not os.environ.get("CI"):
     settings.load_profile("unhurried")
 
 
+# What takes long begins first, so that nobody waits for it alone at the end.
+FIRST = ("simulation", "integration", "conformance", "browser", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    items.sort(key=lambda item: FIRST.index(item.path.relative_to(here).parts[0]))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

@@ -179,6 +179,11 @@ async def _join_shots(tx: Transaction, placements: Sequence[Placement]) -> None:
         runs[shot_id, _position(each.target)].append(each)
     if not runs:
         return
+    # New ones are nobody else's yet; one that is not is being moved by others, and its `shots` are written by a trigger.
+    await tx.conn.execute(
+        "select 1 from generations where id = any ($1::uuid[]) order by id for no key update",
+        [each.generation_id for run in runs.values() for each in run],
+    )
     positioned = sorted({shot_id for shot_id, position in runs if position is not None})
     taken = await _taken(tx.conn, positioned) if positioned else {}
     rows: list[tuple[UUID, UUID, UUID, str | None]] = []

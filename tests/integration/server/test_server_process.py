@@ -172,9 +172,9 @@ def test_after_sigkill_the_next_start_recovers_everything(served, folder: Path) 
         wallet = api.get(f"/v1/projects/{project}/credits").json()
         assert wallet["held"] == 0
         assert wallet["balance"] == 1000 - sum(job["credits"]["charged"] for job in (done, *ends))
-        head = api.get(f"/v1/projects/{project}/changes").json()["head"]
-        seqs = [change["seq"] for change in api.get(f"/v1/projects/{project}/changes?limit=1000").json()["changes"]]
-        assert seqs == list(range(1, head + 1))
+        # One page, one snapshot: what a job leaves for later (large thumbnails) may still be written between two.
+        page = api.get(f"/v1/projects/{project}/changes?limit=1000").json()
+        assert [change["seq"] for change in page["changes"]] == list(range(1, page["head"] + 1))
     assert again.stop() == 0, again.said()
 
 
