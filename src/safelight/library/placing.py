@@ -179,7 +179,7 @@ async def _join_shots(tx: Transaction, placements: Sequence[Placement]) -> None:
         runs[shot_id, _position(each.target)].append(each)
     if not runs:
         return
-    # New ones are nobody else's yet; one that is not is being moved by others, and its `shots` are written by a trigger.
+    # One that is not new is being moved by others too, and a trigger writes its `shots`.
     await tx.conn.execute(
         "select 1 from generations where id = any ($1::uuid[]) order by id for no key update",
         [each.generation_id for run in runs.values() for each in run],
