@@ -120,9 +120,14 @@ async def drop_lease(conn: Conn, job_id: UUID, *, worker: str) -> None:
 
 
 async def heard(conn: Conn, job_id: UUID, look_at: datetime) -> None:
-    """The provider answered: count the look and set the next."""
+    """The provider answered: count the look and set the next, which is now where somebody poked meanwhile."""
     await conn.execute(
-        "update job_work set heard_at = now(), looks = looks + 1, look_at = $2 where job_id = $1", job_id, look_at
+        """
+        update job_work set heard_at = now(), looks = looks + 1, look_at = case when poked then now() else $2 end
+        where job_id = $1
+        """,
+        job_id,
+        look_at,
     )
 
 

@@ -137,6 +137,7 @@ class Worker:
                 log_aggregation_interval=timedelta(minutes=5),
             )
         )
+        running.add_done_callback(_heard_out)
         try:
             await asyncio.shield(running)
         finally:
@@ -193,6 +194,12 @@ async def sweep_old(db: Database) -> None:
             "delete from pgqueuer.pgqueuer_statistics where created < now() - $1::interval", QUEUE_LOG_KEPT
         )
         await conn.execute("delete from studio_links where expires_at < now() - interval '1 day'")
+
+
+def _heard_out(consumer: asyncio.Task[None]) -> None:
+    """What a consumer that is being stopped says at its end (its connection is gone) is nobody's news."""
+    if not consumer.cancelled() and (error := consumer.exception()) is not None:
+        log.info("queue.ended", error=repr(error))
 
 
 async def _kept_up(part: Any) -> None:
