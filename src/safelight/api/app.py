@@ -30,6 +30,7 @@ from safelight.api import (
     shots,
     templates,
     uploads,
+    webhook_endpoints,
 )
 from safelight.api.context import SEQ_HEADER, Context
 from safelight.observe.requests import RequestObserver
@@ -74,7 +75,7 @@ def create_app(
     problem.install(app)
     resources = (
         jobs.router, library.router, shots.router, canvas.router, templates.router, uploads.router, credits.router,
-        session.router,
+        session.router, webhook_endpoints.router,
     )  # fmt: skip
     for router in (*(resources if not follows_only else ()), changes.router, ops.router):
         app.include_router(router)

@@ -22,6 +22,7 @@ from safelight.jobs.service import JobService
 from safelight.jobs.taking import mark_origin
 from safelight.media.uploads import Uploads
 from safelight.observe.metrics import Metrics
+from safelight.outgoing.room import Outgoing
 from safelight.providers.registry import Registry
 from safelight.realtime.feed import Feed
 from safelight.realtime.stream_watch import StreamWatch
@@ -65,6 +66,7 @@ class Context:
     streams: StreamWatch
     uploads: Uploads
     metrics: Metrics
+    outgoing: Outgoing
     media_url: Callable[[str], str]
     """A signed path of a stored file, relative to this server."""
     now: Callable[[], datetime]

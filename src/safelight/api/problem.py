@@ -21,6 +21,7 @@ from safelight.credits.ledger import InsufficientCredits, LedgerError
 from safelight.jobs.errors import JobError
 from safelight.library.errors import LibraryError
 from safelight.media.errors import MediaError, UploadOffsetMismatch
+from safelight.outgoing.errors import OutgoingError
 from safelight.realtime.sse import BadCursor
 
 log: Final = structlog.get_logger("api")
@@ -152,6 +153,8 @@ def of_error(instance: str, error: Exception) -> Response:
             return problem(instance, error.code, error.detail, **error.extras)
         case LibraryError():
             return problem(instance, error.code, error.detail, errors=error.errors or None)
+        case OutgoingError():
+            return problem(instance, error.code, error.detail, errors=error.errors or None)
         case LedgerError():
             return problem(instance, error.code if error.code in STATUS else "conflict", error.detail)
         case AccessError():
@@ -199,7 +202,7 @@ def install(app: FastAPI) -> None:
             request.app.state.context.metrics.credential_refused(error.reason)
         return of_error(request.url.path, error)
 
-    for kind in (AccessError, JobError, LibraryError, LedgerError, MediaError, MustRefetch, NoLog):
+    for kind in (AccessError, JobError, LibraryError, LedgerError, MediaError, MustRefetch, NoLog, OutgoingError):
         app.add_exception_handler(kind, known)
 
     async def invalid(request: Request, error: Exception) -> Response:

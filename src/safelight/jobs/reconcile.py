@@ -41,6 +41,8 @@ class Situation:
     next_due_s: float | None
     has_blocked: bool
     has_webhooks: bool
+    has_deliveries: bool
+    """Outgoing webhooks are due: asked here so that an idle installation asks one question and no more."""
 
 
 async def situation(conn: Conn) -> Situation:
@@ -51,7 +53,8 @@ async def situation(conn: Conn) -> Situation:
                extract(epoch from (select min(look_at) from job_work where look_at > now()) - now())::float8
                    as next_due_s,
                exists (select from job_work where blocked in ('provider', 'project', 'rate')) as has_blocked,
-               exists (select from inbox where processed_at is null) as has_webhooks
+               exists (select from inbox where processed_at is null) as has_webhooks,
+               exists (select from webhook_deliveries where state = 'pending' and due_at <= now()) as has_deliveries
         """
     )
     assert row is not None
@@ -69,6 +72,8 @@ class Reconciler:
         self._parts = parts
         self._take_up = take_up
         self._webhooks = webhooks
+        self.deliveries: Callable[[], None] = _nobody
+        """Called when outgoing webhooks are due."""
         self._hurry = asyncio.Event()
         self._has_blocked = True
 
@@ -109,6 +114,8 @@ class Reconciler:
             self._has_blocked = self._has_blocked or now.has_blocked
             if now.has_webhooks:
                 self._webhooks()
+            if now.has_deliveries:
+                self.deliveries()
             if now.has_blocked:
                 next_turn_s = await self._wake(conn)
             due = await work.due(conn, DUE_MAX) if now.has_blocked or now.has_due else []
@@ -163,6 +170,10 @@ class Reconciler:
                 async with parts.db.connection() as conn:
                     await attempts.record_late_cost(conn, row["id"], state, cost)
                 log.info("watch.ended", attempt=str(row["id"]), state=state)
+
+
+def _nobody() -> None:
+    """Who sends nothing need not be told."""
 
 
 def _end_of(seen: object) -> tuple[str | None, object]:

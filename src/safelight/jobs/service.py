@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,6 +40,10 @@ class Submitted:
     is_new: bool
 
 
+async def _nothing_is_sent(url: str) -> None:
+    raise ValueError("is not available here: this process has no outgoing webhooks")
+
+
 @dataclass(frozen=True, slots=True)
 class JobService:
     db: Database
@@ -54,6 +58,8 @@ class JobService:
     """`Engine.advance`: a reader may make a look happen (J5)."""
     take: GroupCommit[Draft, tuple[Row, int]]
     """Submits (`taking.group`)."""
+    check_webhook_url: Callable[[str], Awaitable[None]] = _nothing_is_sent
+    """Raises ValueError, whose sentence says why nothing is sent there (J12)."""
     allow_emulator: bool = False
 
     # --- submit ---------------------------------------------------------------------------------------------
@@ -104,11 +110,17 @@ class JobService:
             raise InvalidSubmission(
                 [{"loc": ["body", "variables"], "msg": "Variables need a template", "type": "unexpected"}]
             )
-        if submission.webhook_url is not None:
-            said = "Outgoing webhooks are not available in this version; follow the change feed instead"
-            raise InvalidSubmission([{"loc": ["body", "webhook_url"], "msg": said, "type": "not_available"}])
         whole = complete(submission, self.models, self.enabled, self.policy, allow_emulator=self.allow_emulator)
+        if submission.webhook_url is not None:
+            await self._check_webhook_url(submission.webhook_url)
         return submission, whole
+
+    async def _check_webhook_url(self, url: str) -> None:
+        try:
+            await self.check_webhook_url(url)
+        except ValueError as error:
+            refused = {"loc": ["body", "webhook_url"], "msg": str(error), "type": "url_refused"}
+            raise InvalidSubmission([refused]) from error
 
     async def _filled(self, project_id: UUID, submission: Submission) -> Submission:
         if submission.model is not None or submission.input:

@@ -88,13 +88,13 @@ async def mark_origin(conn: Conn, origin: str | None) -> None:
 _INSERT: Final = """
     with made as (
         insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
-            quoted, priority, tags, metadata, deadline_at, request_hash, created_by, created_at)
+            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at)
         select id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
-            quoted, priority, tags, metadata, deadline_at, request_hash, created_by, created_at
+            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at
         from jsonb_to_recordset($1::jsonb) as t (id uuid, project_id uuid, model text, provider text, endpoint text,
             kind text, input jsonb, n int, target jsonb, template text, variables jsonb, start text, quoted bigint,
-            priority int, tags text[], metadata jsonb, deadline_at timestamptz, request_hash bytea, created_by text,
-            created_at timestamptz)
+            priority int, tags text[], metadata jsonb, webhook_url text, deadline_at timestamptz,
+            request_hash bytea, created_by text, created_at timestamptz)
         on conflict (id) do nothing returning *
     ), worked as (
         insert into job_work (job_id, project_id, provider, priority, look_at)
@@ -125,6 +125,7 @@ def _record(draft: Draft) -> dict[str, Any]:
         "priority": submission.priority,
         "tags": submission.tags,
         "metadata": submission.metadata,
+        "webhook_url": submission.webhook_url,
         "deadline_at": draft.now + whole.deadline,
         "request_hash": "\\x" + draft.fingerprint.digest.hex(),
         "created_by": draft.actor,

@@ -73,6 +73,9 @@ def run(options: DemoOptions) -> None:
 
 def _settings(options: DemoOptions, port: int, emulator_url: str) -> Settings:
     host = emulator_url.partition("://")[2]
+    # An app on this machine that wants webhooks: what is named below goes before the environment.
+    named = os.environ.get("SAFELIGHT_ALLOW_HOSTS", "").split(",")
+    allowed = [each.strip() for each in named if each.strip()]
     return Settings(
         host=options.host,
         port=port,
@@ -88,7 +91,7 @@ def _settings(options: DemoOptions, port: int, emulator_url: str) -> Settings:
         replicate_url=f"{emulator_url}/replicate/v1",
         openai_key=SecretStr("demo"),
         openai_url=f"{emulator_url}/openai/v1",
-        allow_hosts=(host,),
+        allow_hosts=(host, *allowed),
         allow_emulator=True,
         provider_rate={"kie": 0, "replicate": 0},
         log_format=os.environ.get("SAFELIGHT_LOG_FORMAT", "console"),  # pyright: ignore[reportArgumentType]

@@ -47,6 +47,7 @@ from safelight.jobs.settler import Settler
 from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import MediaRoom
 from safelight.jobs.worker import Worker
+from safelight.library.generation import present_generation
 from safelight.library.page import instant
 from safelight.library.presenters import library_presenters
 from safelight.media.fetch import Fetcher
@@ -56,6 +57,12 @@ from safelight.media.store import open_store
 from safelight.media.uploads import Uploads
 from safelight.media.workers import close_cpu
 from safelight.observe.metrics import Metrics
+from safelight.outgoing.address import Addresses
+from safelight.outgoing.figures import Figures
+from safelight.outgoing.post import GuardedPost
+from safelight.outgoing.room import Outgoing
+from safelight.outgoing.secret import Signer
+from safelight.outgoing.sender import IN_FLIGHT_MAX, Sender
 from safelight.providers.base import Provider
 from safelight.providers.comfyui import Bring, ComfySettings, Workflow, WorkflowError, is_address, load_workflows
 from safelight.providers.factory import Limits, ProviderSettings, build_providers
@@ -169,6 +176,7 @@ async def _wire(
     bus = await _bus(db, settings)
     signer = MediaSigner(await _secret(db, "media", settings))
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
+    addresses = Addresses(frozenset(settings.allow_hosts))
     fetcher = Fetcher(frozenset(settings.allow_hosts), doors=_comfyui_doors(settings))
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
@@ -230,7 +238,12 @@ async def _wire(
     )
     engine = Engine(parts)
     worker = Worker(parts, engine) if is_worker else None
+    sender = None
+    webhook_signer = Signer(await _secret(db, "webhooks", settings))
     if worker is not None:
+        sender = _sender(db, addresses, webhook_signer, metrics, parts.media_url, stack)
+        worker.reconciler.deliveries = sender.wake
+        db.on_touch(sender.touched)
         bus.on("inbox", lambda _: worker.webhook_arrived())
     waiting = _QueueHint(db)
 
@@ -270,6 +283,7 @@ async def _wire(
             tasks_waiting=waiting,
             advance=engine.advance,
             take=taking.group(db),
+            check_webhook_url=addresses.check,
             allow_emulator=settings.allow_emulator,
         ),
         intake=intake,
@@ -280,6 +294,7 @@ async def _wire(
         streams=streams,
         uploads=uploads,
         metrics=metrics,
+        outgoing=Outgoing(addresses, webhook_signer, sender.wake if sender is not None else lambda: None),
         media_url=media_path,
         now=now,
         own_origins=frozenset({public} if public else ()),
@@ -318,6 +333,8 @@ async def _wire(
             group.create_task(waiting.run())
             if worker is not None:
                 group.create_task(worker.run())
+                if sender is not None:
+                    group.create_task(sender.run())
                 group.create_task(_keep_house(settings, db, uploads, metrics, server))
             else:
                 # A reader's look (J5) may finish a job here too.
@@ -418,6 +435,28 @@ def _provider_settings(settings: Settings, offer: Offer, bring: Bring) -> Provid
         templates=offer.templates,
         local_workers=settings.local_workers,
         limits=limits,
+    )
+
+
+def _sender(
+    db: Database,
+    addresses: Addresses,
+    signer: Signer,
+    metrics: Metrics,
+    media_url: Callable[[str], str],
+    stack: contextlib.AsyncExitStack,
+) -> Sender:
+    """What tells apps' own servers (J12). Its pictures' addresses are whole: they are read far from here."""
+    post = GuardedPost(addresses, connections_max=IN_FLIGHT_MAX)
+    stack.push_async_callback(post.close)
+    return Sender(
+        db,
+        post,
+        signer,
+        Figures(db, metrics),
+        show_job=present_job,
+        show_generation=lambda row: present_generation(row, media_url),
+        now=now,
     )
 
 

@@ -34,7 +34,7 @@ async def test_inputs_that_a_model_does_not_take_are_named(world: World) -> None
         "start": small(start=str(uuid4())),
         "target": small(target={"shot_id": str(uuid4())}),
         "variables": small(variables={"BRAND": "fox"}),
-        "webhook_url": small(webhook_url="https://example.com"),
+        "webhook_url": small(webhook_url="https://127.0.0.1/hook"),
         "surprise": small(surprise=True),
     }
     async with world.unchanged():
