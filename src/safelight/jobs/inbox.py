@@ -2,7 +2,9 @@
 
 Receiving is a group commit: webhooks that arrive while one insert is under way share the next, so a burst costs a
 few transactions. Processing takes whole batches too: results that are proven by their signature and already in our
-storage are settled in one transaction; every other webhook is a hint and makes its job due.
+storage are settled in one transaction; every other webhook is a hint and makes its job due. A proven result whose
+receiver works in this process is handed over in memory and settled by one statement; the inbox is what is left of it
+if the process dies.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from safelight.jobs import attempts, said, settle, trace, work
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import as_stored
-from safelight.providers.base import Observation, Provider, WebhookForged, WebhookRequest
+from safelight.providers.base import Observation, Provider, Succeeded, WebhookForged, WebhookRequest
 
 log: Final = structlog.get_logger("jobs")
 
@@ -56,10 +58,24 @@ class Received:
     request: WebhookRequest
 
 
-class Intake:
-    """Stores webhooks. `run` must be running for `receive` to return."""
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A stored webhook that says by its signature what was made, and the files are ours."""
 
-    def __init__(self, db: Database, providers: Mapping[str, Provider], arrived: Callable[[], None]) -> None:
+    inbox_id: int
+    received_at: datetime
+    result: settle.Result
+
+
+class Intake:
+    """Stores webhooks. `run` must be running for `receive` to return.
+
+    `arrived(proven, has_hints)` is told after each commit what came.
+    """
+
+    def __init__(
+        self, db: Database, providers: Mapping[str, Provider], arrived: Callable[[Sequence[Proven], bool], None]
+    ) -> None:
         self._db = db
         self._providers = providers
         self._arrived = arrived
@@ -100,7 +116,6 @@ class Intake:
                     batch = self._waiting[:RECEIVE_BATCH_MAX]
                     await self._store(batch)
                     del self._waiting[: len(batch)]
-                    self._arrived()
         finally:
             for _, future in self._waiting:
                 if not future.done():
@@ -120,18 +135,21 @@ class Intake:
                     await self._store([pair])
                 return
             log.exception("inbox.insert_failed", provider=batch[0][0].provider)
-            outcomes = [error]
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue  # whoever sent it has hung up
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), stored in zip(batch, outcomes, strict=True):
+            if not future.done():  # else whoever sent it has hung up
+                future.set_result(stored["outcome"])
+        new = [(row, received) for row, (received, _) in zip(outcomes, batch, strict=True) if row["id"] is not None]
+        if new:
+            proven = [known for row, received in new if (known := _proven(row, received)) is not None]
+            self._arrived(proven, len(proven) < len(new))
 
-    async def _insert(self, batch: Sequence[Received]) -> list[str]:
+    async def _insert(self, batch: Sequence[Received]) -> list[Row]:
         async with self._db.connection() as conn:
-            rows = await conn.fetch(
+            return await conn.fetch(
                 """
                 with given as (
                     select * from unnest($1::int[], $2::text[], $3::uuid[], $4::bytea[], $5::text[], $6::text[],
@@ -139,7 +157,7 @@ class Intake:
                     as t (ord, provider, attempt_id, token_hash, event_key, task_id,
                         observation, received_at, headers, body)
                 ), judged as (
-                    select g.*, a.job_id, case
+                    select g.*, a.job_id, a.number, case
                         when a.id is null then 'unknown'
                         when a.token_hash <> g.token_hash then 'wrong_token'
                         else 'stored' end as outcome
@@ -150,8 +168,10 @@ class Intake:
                     select provider, event_key, attempt_id, job_id, received_at, headers, body, task_id, observation
                     from judged where outcome = 'stored' order by ord
                     on conflict (provider, event_key) do nothing
+                    returning id, provider, event_key, attempt_id
                 )
-                select outcome from judged order by ord
+                select j.outcome, j.job_id, j.number, i.id from judged j
+                left join inserted i using (provider, event_key, attempt_id) order by j.ord
                 """,
                 list(range(len(batch))),
                 [each.provider for each in batch],
@@ -164,7 +184,16 @@ class Intake:
                 [_kept_headers(each.request.headers) for each in batch],
                 [each.request.body for each in batch],
             )
-        return [row["outcome"] for row in rows]
+
+
+def _proven(row: Row, received: Received) -> Proven | None:
+    seen = received.observation
+    if not isinstance(seen, Succeeded) or not seen.outputs or any(output.stored is None for output in seen.outputs):
+        return None
+    step = trace.Step(row["job_id"], row["number"], "webhook", received.request.received_at, {"verified": True})
+    outputs = [as_stored(output) for output in seen.outputs]
+    result = settle.Result(row["job_id"], row["number"], outputs, seen.cost, [step])
+    return Proven(row["id"], received.request.received_at, result)
 
 
 def _can_be_stored(text: str) -> bool:
@@ -235,6 +264,25 @@ class Processor:
             end_if_canceled()
             log.exception("inbox.batch_failed")
             return await self._one()
+
+    async def settle(self, proven: Sequence[Proven]) -> bool:
+        """Settle these in one statement. False: of some the inbox has yet to be processed."""
+        now = self.now()
+        first = {each.result.job_id: each for each in reversed(proven)}
+        results, inbox_ids = [each.result for each in first.values()], [each.inbox_id for each in first.values()]
+        try:
+            done = await self.db.run(
+                lambda tx: settle.settle_at_once(tx, results, now, inbox_ids), is_one_statement=True
+            )
+        except Exception as error:
+            end_if_canceled()
+            log.warning("inbox.not_at_once", webhooks=len(proven), error=repr(error))
+            return False
+        for each in done:
+            if each.is_ours:
+                self.aftermath.webhook(each.job_id, first[each.job_id].received_at)
+        self.aftermath.completed(done)
+        return len(first) == len(proven) and all(each.is_ours for each in done)
 
     async def _one(self) -> Processed:
         try:

@@ -89,7 +89,8 @@ async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object
         await _not_stored(parts, job, _NotStored("storage_unavailable", f"Our disk says: {error}.", True))
         return
     try:
-        settled = await parts.settler.settle(Result(job["id"], job["attempt"], stored, cost, steps))
+        result = Result(job["id"], job["attempt"], stored, cost, steps, has_target=bool(job["target"]))
+        settled = await parts.settler.settle(result)
     except (*AWAY, SettlerStopped):
         raise  # no fault of this job's: the sweep takes it up again
     except Exception as error:

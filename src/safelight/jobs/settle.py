@@ -7,23 +7,24 @@ everywhere: wallets -> jobs -> change-log heads.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from safelight.credits import ledger
 from safelight.db import task_queue
-from safelight.db.pool import Row, Transaction
+from safelight.db.pool import Conn, Row, Transaction
 from safelight.jobs import trace, work
 from safelight.jobs.lifecycle import Stage, sources
 from safelight.library import placing
 from safelight.providers.base import Failure
 
-PROMPT_LENGTH_MAX: Final = 5000
+_REFUSED: Final = "SL003"
 _MAY_COMPLETE: Final = [stage.value for stage in sources(Stage.COMPLETED)]
 
 
@@ -55,6 +56,8 @@ class Result:
     outputs: Sequence[StoredOutput]
     cost: Any = None
     steps: Sequence[trace.Step] = ()
+    has_target: bool = True
+    """Whether the results are to be placed somewhere, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,98 +78,112 @@ def generation_id(job_id: UUID, output_index: int) -> UUID:
 
 
 async def settle_many(tx: Transaction, results: Sequence[Result], now: datetime) -> list[Completed]:
-    """Complete these jobs. A result that comes too late, or again, changes nothing and says so."""
+    """Complete these jobs. A result that comes too late, or again, changes nothing and says so.
+
+    Raises SettlementRefused where a charge cannot be made; then nothing of this transaction may be committed.
+    """
     conn = tx.conn
-    by_job = {result.job_id: result for result in results}
-    job_ids = sorted(by_job)
-    rows = await conn.fetch("select * from settle_lock($1, $2)", job_ids, _MAY_COMPLETE)
-    jobs = {row["id"]: row for row in rows if by_job[row["id"]].attempt == row["attempt"]}
-    if jobs:
-        targets = [job["target"] for job in jobs.values() if job["target"]]
-        if targets:
-            await placing.lock_targets(conn, targets)
-        await _complete(tx, list(jobs.values()), by_job, now)
-    return [
-        _completed(jobs[result.job_id], now) if result.job_id in jobs else Completed(result.job_id, False)
-        for result in results
-    ]
-
-
-def _completed(job: Row, now: datetime) -> Completed:
-    spent_s = max(0.0, (now - job["began_at"]).total_seconds())
-    return Completed(job["id"], True, job["project_id"], job["provider"], job["endpoint"], spent_s)
-
-
-def charge(job: Row, made: int) -> int:
-    """What is charged for `made` outputs of the `n` that were quoted: never more than the quote."""
-    return job["quoted"] * min(made, job["n"]) // job["n"]
-
-
-async def _complete(tx: Transaction, jobs: Sequence[Row], by_job: dict[UUID, Result], now: datetime) -> None:
-    conn = tx.conn
-    made = [
-        (job, index, generation_id(job["id"], index), output)
-        for job in jobs
-        for index, output in enumerate(by_job[job["id"]].outputs)
-    ]
-    steps = [step for job in jobs for step in by_job[job["id"]].steps]
-    refused = await conn.fetch(
-        "select * from settle_complete($1, $2, $3, $4)",
-        [_done(job, by_job[job["id"]]) for job in jobs],
-        [_generation(job, index, identity, output) for job, index, identity, output in made],
-        steps,
-        now,
+    locked = await conn.fetch(
+        "select target from settle_lock($1, $2)", sorted({result.job_id for result in results}), _MAY_COMPLETE
     )
-    if refused:
-        raise ledger.SettlementRefused({row["job_id"]: row["reason"] for row in refused})
+    if targets := [row["target"] for row in locked if row["target"]]:
+        await placing.lock_targets(conn, targets)
+    done = await _settle(conn, results, now, with_targets=True)
     placements = [
-        placing.Placement(job["project_id"], job["target"], identity)
-        for job, index, identity, _ in made
-        if job["target"] and (index == 0 or "shot_id" in job["target"])
+        placing.Placement(done[result.job_id]["project_id"], target, generation_id(result.job_id, index))
+        for result in results
+        if result.job_id in done and (target := done[result.job_id]["target"])
+        for index in range(len(result.outputs) if "shot_id" in target else 1)
     ]
     if placements:
         await placing.place(tx, placements)
     await task_queue.enqueue(
-        conn, [task_queue.Task("derive", identity.bytes, -10) for _, _, identity, output in made if output.needs_large]
+        conn,
+        [
+            task_queue.Task("derive", generation_id(result.job_id, index).bytes, -10)
+            for result in results
+            if result.job_id in done
+            for index, output in enumerate(result.outputs)
+            if output.needs_large
+        ],
     )
-    tx.touch(*(job["project_id"] for job in jobs))
+    tx.touch(*(row["project_id"] for row in done.values()))
+    return _completed(results, done, now)
 
 
-def _done(job: Row, result: Result) -> dict[str, Any]:
+async def settle_at_once(
+    tx: Transaction, results: Sequence[Result], now: datetime, inbox: Sequence[int] = ()
+) -> list[Completed]:
+    """As `settle_many` in a single statement, for results that need no large derivatives; notes the webhooks too.
+
+    Jobs with a target are left as they are: they too are told not to be ours, and want `settle_many`.
+    """
+    done = await _settle(tx.conn, results, now, inbox=inbox)
+    tx.touch(*(row["project_id"] for row in done.values()))
+    return _completed(results, done, now)
+
+
+async def _settle(
+    conn: Conn, results: Sequence[Result], now: datetime, *, with_targets: bool = False, inbox: Sequence[int] = ()
+) -> dict[UUID, Row]:
+    try:
+        rows = await conn.fetch(
+            "select * from settle($1, $2, $3, $4, $5, $6)",
+            [_told(result) for result in results],
+            [step for result in results for step in result.steps],
+            list(inbox),
+            _MAY_COMPLETE,
+            with_targets,
+            now,
+        )
+    except asyncpg.PostgresError as error:
+        said: Any = error  # asyncpg gives an error its fields as it makes it
+        if said.sqlstate != _REFUSED:
+            raise
+        refused = msgspec.json.decode(said.detail, type=dict[str, str])
+        raise ledger.SettlementRefused({UUID(job_id): reason for job_id, reason in refused.items()}) from None
+    return {row["id"]: row for row in rows}
+
+
+def _completed(results: Sequence[Result], done: Mapping[UUID, Row], now: datetime) -> list[Completed]:
+    return [
+        Completed(
+            result.job_id,
+            True,
+            job["project_id"],
+            job["provider"],
+            job["endpoint"],
+            max(0.0, (now - job["began_at"]).total_seconds()),
+        )
+        if (job := done.get(result.job_id))
+        else Completed(result.job_id, False)
+        for result in results
+    ]
+
+
+def _told(result: Result) -> dict[str, Any]:
     return {
-        "id": job["id"],
-        "project_id": job["project_id"],
+        "job_id": result.job_id,
         "attempt": result.attempt,
-        "round": job["round"],
-        "charged": charge(job, len(result.outputs)),
         "cost": result.cost,
+        "outputs": [
+            {
+                "id": generation_id(result.job_id, index),
+                "output_index": index,
+                "kind": output.kind,
+                "mime": output.mime,
+                "width": output.width,
+                "height": output.height,
+                "duration_s": output.duration_s,
+                "bytes": output.bytes,
+                "sha256": None if output.sha256 is None else "\\x" + output.sha256.hex(),
+                "thumbhash": output.thumbhash,
+                "files": output.files,
+                "meta": output.meta,
+            }
+            for index, output in enumerate(result.outputs)
+        ],
     }
-
-
-def _generation(job: Row, index: int, identity: UUID, output: StoredOutput) -> dict[str, Any]:
-    return {
-        "id": identity,
-        "project_id": job["project_id"],
-        "job_id": job["id"],
-        "output_index": index,
-        "kind": output.kind,
-        "mime": output.mime,
-        "width": output.width,
-        "height": output.height,
-        "duration_s": output.duration_s,
-        "bytes": output.bytes,
-        "sha256": None if output.sha256 is None else "\\x" + output.sha256.hex(),
-        "thumbhash": output.thumbhash,
-        "files": output.files,
-        "meta": output.meta,
-        "prompt": shown_prompt(job["prompt"]),
-        "model": job["model"],
-    }
-
-
-def shown_prompt(prompt: Any) -> str | None:
-    """What a person would search for: the prompt, where the model has one that is a text."""
-    return prompt[:PROMPT_LENGTH_MAX] if isinstance(prompt, str) else None
 
 
 async def end(

@@ -93,8 +93,11 @@ class Settler:
     async def settle_many(self, results: Sequence[settle.Result]) -> list[settle.Completed]:
         """Complete these jobs (each once in the list) in one transaction, and tell whom it concerns."""
         now = self._now()
-        done = await self._db.run(lambda tx: settle.settle_many(tx, results, now))
         has_large = any(output.needs_large for result in results for output in result.outputs)
+        if has_large or any(result.has_target for result in results):
+            done = await self._db.run(lambda tx: settle.settle_many(tx, results, now))
+        else:
+            done = await self._db.run(lambda tx: settle.settle_at_once(tx, results, now), is_one_statement=True)
         self._aftermath.completed(done)
         if has_large:
             with contextlib.suppress(OSError):

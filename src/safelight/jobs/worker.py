@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +18,7 @@ from safelight.db import task_queue
 from safelight.db.pool import Database
 from safelight.jobs import derivatives
 from safelight.jobs.engine import Engine
-from safelight.jobs.inbox import Processor
+from safelight.jobs.inbox import Processor, Proven
 from safelight.jobs.parts import Parts
 from safelight.jobs.reconcile import Reconciler
 from safelight.jobs.sending import LAST_ANSWER_S, LAST_NOTE_S
@@ -35,6 +36,10 @@ QUEUE_LOOK_S: Final = 2.0
 END_S: Final = LAST_ANSWER_S + LAST_NOTE_S + 1.0
 """What a job that is being stopped may take to note a provider's last answer."""
 QUEUE_END_S: Final = 2.0
+SETTLE_MAX: Final = 64
+"""Proven results in one commit: their wallets and heads stay locked until it is over."""
+PROVEN_MAX: Final = 2_000
+"""Proven results waiting in memory; more are found in the inbox when their turn comes."""
 RESTART_S: Final = 1.0
 WATCH_S: Final = 60.0
 HOUSEKEEPING_S: Final = 3600.0
@@ -51,6 +56,8 @@ class Worker:
         self._parts = parts
         self._engine = engine
         self._arrived = asyncio.Event()
+        self._proven: list[Proven] = []
+        self._has_hints = False
         self._gate = asyncio.Semaphore(PARALLEL_MAX)
         self._advancing: dict[UUID, asyncio.Task[None]] = {}
         self._again: set[UUID] = set()
@@ -59,8 +66,12 @@ class Worker:
         parts.aftermath.freed = lambda _provider: self.reconciler.place_freed()
         parts.aftermath.wanted = self.reconciler.place_wanted
 
-    def webhook_arrived(self) -> None:
-        """The inbox is not empty."""
+    def webhook_arrived(self, proven: Sequence[Proven] = (), has_hints: bool = True) -> None:
+        """The inbox is not empty: it has these, and (`has_hints`) others."""
+        is_much = len(self._proven) + len(proven) > PROVEN_MAX
+        if not is_much:
+            self._proven.extend(proven)
+        self._has_hints = self._has_hints or has_hints or is_much
         self._arrived.set()
 
     def take_up(self, job_id: UUID) -> None:
@@ -152,12 +163,16 @@ class Worker:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            has_more = True
-            while has_more:
+            while self._proven:
+                batch, self._proven = self._proven[:SETTLE_MAX], self._proven[SETTLE_MAX:]
+                if not await self._inbox.settle(batch):
+                    self._has_hints = True
+            while self._has_hints:
+                self._has_hints = False
                 processed = await self._inbox.process()
                 for job_id in processed.due:
                     self.take_up(job_id)
-                has_more = processed.has_more
+                self._has_hints = self._has_hints or processed.has_more
 
     async def _learn(self) -> None:
         while True:

@@ -35,7 +35,7 @@ from safelight.db.pool import Database
 from safelight.jobs import taking
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
-from safelight.jobs.inbox import Intake
+from safelight.jobs.inbox import Intake, Proven
 from safelight.jobs.learning import Durations
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
@@ -247,9 +247,9 @@ async def _wire(
         bus.on("inbox", lambda _: worker.webhook_arrived())
     waiting = _QueueHint(db)
 
-    def webhook_stored() -> None:
+    def webhook_stored(proven: Sequence[Proven], has_hints: bool) -> None:
         if worker is not None:
-            worker.webhook_arrived()
+            worker.webhook_arrived(proven, has_hints)
         else:
             bus.publish("inbox")
 

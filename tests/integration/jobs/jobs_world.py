@@ -12,7 +12,7 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from safelight.emulators.serve import Address
 from safelight.jobs import reads, settle, taking, trace
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.engine import Engine
-from safelight.jobs.inbox import Intake, Overloaded, UnknownAttempt, WrongToken
+from safelight.jobs.inbox import Intake, Overloaded, Proven, UnknownAttempt, WrongToken
 from safelight.jobs.learning import Durations
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
@@ -414,9 +414,10 @@ class World:
 
         self._stack.push_async_callback(end)
 
-    def _webhook_stored(self) -> None:
-        for node in self.nodes:
-            node.worker.webhook_arrived()
+    def _webhook_stored(self, proven: Sequence[Proven], has_hints: bool) -> None:
+        """The first works beside the API; the others hear of it by the bus."""
+        for index, node in enumerate(self.nodes):
+            node.worker.webhook_arrived(*((proven, has_hints) if index == 0 else ()))
 
     async def _notify(self) -> None:
         while True:
@@ -541,7 +542,7 @@ async def books_balance(world: World, *, unanswered: bool = False) -> None:
                 job["id"],
             )
             assert captured == (job["charged"] or 0)
-            assert job["charged"] is None or job["charged"] == settle.charge(job, len(own))
+            assert job["charged"] is None or job["charged"] == job["quoted"] * min(len(own), job["n"]) // job["n"]
 
         numbers = await conn.fetch("select job_id, array_agg(number order by number) as n from attempts group by 1")
         assert all(row["n"] == list(range(1, len(row["n"]) + 1)) for row in numbers)

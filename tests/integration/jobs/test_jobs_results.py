@@ -83,17 +83,22 @@ async def test_results_that_the_door_does_not_let_in_stay_outside(build: Build):
     await books_balance(world)
 
 
-async def test_fewer_results_than_asked_for_cost_less(build: Build):
+@pytest.mark.parametrize("has_target", [False, True])
+async def test_what_was_made_is_charged_and_never_more_than_the_quote(build: Build, has_target: bool):
     world = await build(workers=0)
-    job_id = await world.submit("local", n=4)
     node = await world.node()
-    await to_storing(world, job_id)
     settling = asyncio.create_task(node.parts.settler.run())
-    done = await node.parts.settler.settle(Result(job_id, 1, [await an_output(world) for _ in range(3)]))
-    assert done.is_ours
-    job = await world.job(job_id)
-    assert job["charged"] == job["quoted"] * 3 // 4
+    for n, made in ((4, 3), (3, 1), (1, 1), (2, 5)):
+        job_id = await world.submit("local", n=n, input={"prompt": "x" * 5000})
+        await to_storing(world, job_id)
+        outputs = [await an_output(world) for _ in range(made)]
+        done = await node.parts.settler.settle(Result(job_id, 1, outputs, has_target=has_target))
+        assert done.is_ours
+        job = await world.job(job_id)
+        assert job["charged"] == job["quoted"] * min(made, n) // n
     settling.cancel()
+    prompts = await world.rows("select distinct length(prompt) as n from generations")
+    assert [row["n"] for row in prompts] == [5000]
     await books_balance(world)
 
 

@@ -96,8 +96,9 @@ begin
         from public.webhook_endpoints w
         where w.project_id = new.project_id and w.disabled_at is null and w.events && array[kind, '*']
         union all
-        -- The job's own address hears how it ended.
-        select null, new.webhook_url, new.project_id || ' ' || lower(substring(new.webhook_url from '^[^/]*//([^/?#]*)'))
+        -- The job's own address hears how it ended. (Whatever somebody wrote there by hand: a job never fails for it.)
+        select null, new.webhook_url,
+            new.project_id || ' ' || coalesce(lower(substring(new.webhook_url from '^[^/]*//([^/?#]*)')), '')
         where new.webhook_url is not null and new.status <> 'processing'
     ), event as (
         insert into public.webhook_events (project_id, job_id, type, job)
