@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     project_concurrency: int = 50
 
     allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """`host:port` of private addresses that results may come from: emulators, a ComfyUI at home (M4)."""
+    """`host:port` of private addresses that results may come from and webhooks may go to: emulators, a ComfyUI at
+    home, an app beside us (M4, J12)."""
     allow_emulator: bool = False
     """Let `_emulator` in inputs through. Never on an installation that pays for its jobs."""
 

@@ -120,12 +120,13 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(**tls: Any) -> AsyncIterator[Receiver]:
+    """`tls`: uvicorn's `ssl_keyfile` and `ssl_certfile`, for one that speaks https."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
     receiver = Receiver(f"http://127.0.0.1:{port}", port)
     app = Starlette(routes=[Route("/{path:path}", receiver._answer, methods=["GET", "POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", **tls))
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
     task = asyncio.create_task(server.serve([listener]))
     try:

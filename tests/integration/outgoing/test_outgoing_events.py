@@ -103,6 +103,15 @@ async def test_a_jobs_own_address_hears_how_it_ended_signed_with_the_projects_se
     assert log["url"] == f"{room.receiver.url}/own"
 
 
+@pytest.mark.parametrize("url", ["", "fox", "//", "https://", "x" * 5000])
+async def test_no_job_fails_for_what_somebody_wrote_into_its_address(room: Room, url: str):
+    room.sender()
+    await room.completed(webhook_url=url)
+    room.wake()
+    (log,) = await room.becomes("pending", tries=1)
+    assert log["tries"][0]["error"].startswith("Not sent")
+
+
 async def test_many_jobs_that_end_in_one_statement_are_each_told(room: Room):
     await room.webhook(events=["job.canceled"])
     jobs = [await room.job() for _ in range(30)]
