@@ -42,7 +42,7 @@ KNOWN_MAX: Final = 1_000
 RETRY_S: Final = 1.0
 LAST_ANSWERS_S: Final = 1.0
 """Most receivers answer within it: what they have heard is noted, and not said again by the next sender."""
-END_S: Final = 2.0
+END_S: Final = 5.0
 HOUSEKEEPING_S: Final = 3_600.0
 
 

@@ -37,7 +37,7 @@ from safelight.outgoing.post import GuardedPost
 from safelight.outgoing.secret import Signer
 from safelight.outgoing.sender import Sender
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 """Of every wait. Nothing here takes a tenth of it on a quiet machine."""
 LOOK_EVERY_S = 0.02
 SIGNER = Signer(b"a key that only this test knows..")
@@ -177,10 +177,14 @@ class Room:
             rows = await delivery.page(conn, delivery.Wanted(self.project, **wanted), limit=200, before=None)
         return [delivery.present_delivery(row) for row in reversed(rows)]
 
-    async def becomes(self, state: str, count: int = 1, tries: int = 1, **wanted: Any) -> list[Json]:
-        """Wait until so many deliveries are in this state, each after so many tries."""
+    async def becomes(
+        self, state: str, count: int = 1, tries: int = 1, *, hurry: bool = False, **wanted: Any
+    ) -> list[Json]:
+        """Wait until so many deliveries are in this state, each after so many tries. `hurry`: time passes meanwhile."""
 
         async def look() -> list[Json] | None:
+            if hurry:
+                await self.time_passes()
             found = [each for each in await self.deliveries(**wanted) if each["state"] == state]
             return found if sum(len(each["tries"]) >= tries for each in found) >= count else None
 
@@ -228,9 +232,10 @@ class Room:
     # --- the senders ------------------------------------------------------------------------------------------
 
     def sender(
-        self, *, resolver: Resolver = resolve, total_s: float = 15.0, allow: Sequence[str] | None = None
+        self, *, resolver: Resolver = resolve, total_s: float = 45.0, allow: Sequence[str] | None = None
     ) -> Sender:
-        """A running one, as in a worker process. `allow`: `host:port` of private receivers."""
+        """A running one, as in a worker process, but that nobody wakes it by the second: what is due is sent when a
+        test says so. `allow`: `host:port` of private receivers."""
         allowed = [f"127.0.0.1:{self.receiver.port}"] if allow is None else allow
         post = GuardedPost(Addresses(frozenset(allowed)), connections_max=128, resolver=resolver, total_s=total_s)
         sender = Sender(

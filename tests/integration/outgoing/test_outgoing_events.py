@@ -45,13 +45,13 @@ async def test_a_completed_job_is_told_with_its_results_and_signed(room: Room):
     assert log[0]["tries"][0]["response"] == "this is /ok"
 
 
-@pytest.mark.parametrize("stage, kind", [("failed", "job.failed"), ("expired", "job.failed"),
-                                         ("canceled", "job.canceled")])  # fmt: skip
-async def test_every_other_end_is_told_too(room: Room, stage: str, kind: str):
+async def test_every_other_end_is_told_too(room: Room):
     await room.webhook(events=["job.failed", "job.canceled"])
-    job = await room.job()
-    await room.goes(job, "submitting", stage)
-    assert await told(room) == [(kind, str(job))]
+    ends = {"failed": "job.failed", "expired": "job.failed", "canceled": "job.canceled"}
+    jobs = {stage: await room.job() for stage in ends}
+    for stage, job in jobs.items():
+        await room.goes(job, "submitting", stage)
+    assert await told(room) == [(kind, str(jobs[stage])) for stage, kind in ends.items()]
 
 
 async def test_an_endpoint_is_told_only_what_it_asked_for_and_only_of_its_project(room: Room):
@@ -103,13 +103,14 @@ async def test_a_jobs_own_address_hears_how_it_ended_signed_with_the_projects_se
     assert log["url"] == f"{room.receiver.url}/own"
 
 
-@pytest.mark.parametrize("url", ["", "fox", "//", "https://", "x" * 5000])
-async def test_no_job_fails_for_what_somebody_wrote_into_its_address(room: Room, url: str):
+async def test_no_job_fails_for_what_somebody_wrote_into_its_address(room: Room):
     room.sender()
-    await room.completed(webhook_url=url)
+    wrong = ("", "fox", "//", "https://", "x" * 5000)
+    for url in wrong:
+        await room.completed(webhook_url=url)
     room.wake()
-    (log,) = await room.becomes("pending", tries=1)
-    assert log["tries"][0]["error"].startswith("Not sent")
+    log = await room.becomes("pending", len(wrong), tries=1)
+    assert all(each["tries"][0]["error"].startswith("Not sent") for each in log)
 
 
 async def test_many_jobs_that_end_in_one_statement_are_each_told(room: Room):
