@@ -21,6 +21,7 @@ from safelight.jobs import reads
 from safelight.jobs.lifecycle import TERMINAL, Stage
 from safelight.realtime import sse
 from safelight.realtime.flags import read_flags
+from safelight.realtime.line import line_of
 from safelight.realtime.stream_watch import Hold
 
 router = APIRouter(tags=["changes"])
@@ -67,6 +68,7 @@ async def poll(
 )
 async def stream(
     project: UUID,
+    request: Request,
     ctx: Ctx,
     who: Who,
     epoch: UUID | None = None,
@@ -79,7 +81,14 @@ async def stream(
     if last_event_id:
         cursor = sse.cursor_of({}, last_event_id)
     holding = ctx.streams.holding(who, project, role)
-    answered = await sse.stream(ctx.feed, project, cursor, beat_s=ctx.config.heartbeat_ms / 1000, holding=holding)
+    answered = await sse.stream(
+        ctx.feed,
+        project,
+        cursor,
+        beat_s=ctx.config.heartbeat_ms / 1000,
+        holding=holding,
+        line=line_of(request.scope),
+    )
     answered.body_iterator = _counted(ctx, answered.body_iterator)
     return answered
 

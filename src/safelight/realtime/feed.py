@@ -26,6 +26,7 @@ from safelight.changes import log as change_log
 from safelight.changes.log import Head, MustRefetch, NoLog
 from safelight.changes.present import Presenters
 from safelight.db.pool import Database
+from safelight.realtime.line import Line, Told
 from safelight.realtime.tail import (
     TAKE_BYTES_MAX,
     Beat,
@@ -34,6 +35,7 @@ from safelight.realtime.tail import (
     Entry,
     Event,
     Gap,
+    Live,
     Progress,
     Quiet,
     RingBudget,
@@ -54,6 +56,8 @@ PULL_GAP_S: Final = 0.004
 PULL_LIMIT: Final = 500
 BATCH_MAX: Final = 500
 """Entries a follower is handed at a time."""
+LIVE_AT_ONCE: Final = 500
+"""Lines written to before others get a turn of the loop: some 5 ms."""
 LOOK_TIMEOUT_S: Final = 8.0
 """A look at the log that takes longer is given up and tried again; who waited for it gets a TimeoutError."""
 CATCH_UPS_MAX: Final = 4
@@ -100,6 +104,8 @@ class Feed:
         self.stats = Stats()
         self.on_pushed: Callable[[list[change_log.Change], int], None] | None = None
         """Told which changes were just handed to how many followers, for traces (D1). Must not block."""
+        self.on_told: Callable[[int], None] | None = None
+        """Told how many changes were just written to lines, all readers together. Must not block."""
         self._db = db
         self._presenters = presenters
         self._relay_progress = relay_progress
@@ -204,8 +210,12 @@ class Feed:
         after: int | None,
         beat_s: float = 15.0,
         is_over: Callable[[], bool] = lambda: False,
+        line: Line | None = None,
     ) -> AsyncGenerator[Event]:
         """Events from the cursor on (`after` None: from now on), a Beat first and then every `beat_s`.
+
+        Changes that all followers are owed at once are written to `line` as Server-Sent Events, where it takes them,
+        and are not among the events then.
 
         Ends when the feed drains, or when it `is_over` (looked at whenever something happens, and on `wake`).
         Raises NoLog or MustRefetch, at the start or whenever it becomes true. Close it (`aclose`) when done.
@@ -220,6 +230,7 @@ class Feed:
             await self._check(channel, epoch, cursor)
             yield Beat(now.epoch, now.head)
             is_live = False  # has been at the end once: from then on, leaving the ring is a gap
+            live = Live(line) if line is not None else None
             beat_at = self._clock() + beat_s
             while not self.draining and not is_over():
                 woken.clear()
@@ -242,7 +253,14 @@ class Feed:
                     beat_at = self._clock() + beat_s
                     yield await self._beat(channel)
                 elif not entries:
-                    await _either(woken, beat_at - self._clock())
+                    if live is not None and not missed and not pieces and epoch == channel.epoch:
+                        live.cursor = cursor
+                        channel.live[woken] = live
+                    try:
+                        await _either(woken, beat_at - self._clock())
+                    finally:
+                        if channel.live.pop(woken, None) is not None and live is not None:
+                            cursor = live.cursor
 
     async def _beat(self, channel: Channel) -> Event:
         try:
@@ -369,14 +387,41 @@ class Feed:
                 channel.begin(found[channel.project])
                 return False
             page = await change_log.read(conn, channel.project, channel.ring.last, PULL_LIMIT, channel.epoch)
-        for change in page.changes:
-            channel.ring.append(self._entry(change))
-        self.stats.entries += len(page.changes)
-        if page.changes:
-            channel.wake()
+        before, entries = channel.ring.last, [self._entry(change) for change in page.changes]
+        for entry in entries:
+            channel.ring.append(entry)
+        self.stats.entries += len(entries)
+        if entries:
+            channel.wake_others()
+            await self._tell(channel, before, entries)
             if channel.users and self.on_pushed is not None:
                 self.on_pushed(page.changes, len(channel.users))
         return channel.ring.last < page.head
+
+    async def _tell(self, channel: Channel, before: int, entries: list[Entry]) -> None:
+        """Write these to who waits at `before`; wake whoever does not take them."""
+        if not channel.live:
+            return
+        last, epoch, is_small = (
+            entries[-1].seq,
+            channel.epoch,
+            sum(len(each.data) for each in entries) <= TAKE_BYTES_MAX,
+        )
+        told = Told(b"".join([each.frame(epoch) for each in entries])) if epoch is not None and is_small else None
+        count = 0
+        for at, (woken, live) in enumerate(list(channel.live.items()), 1):
+            # Woken meanwhile: it reads for itself, and perhaps its right to is over.
+            if woken.is_set() or channel.live.get(woken) is not live or live.cursor != before:
+                woken.set()
+            elif told is not None and live.line.write(told):
+                live.cursor = last
+                count += 1
+            else:
+                woken.set()
+            if at % LIVE_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if self.on_told is not None:
+            self.on_told(count * len(entries))
 
     async def _begin_anew(self, channel: Channel, now: Head) -> None:
         """Our cursor is of another life: the log was put back, rebuilt, or cut ahead of us. Followers are told."""

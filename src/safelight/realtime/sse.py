@@ -22,6 +22,7 @@ from starlette.responses import StreamingResponse
 
 from safelight.changes.log import MustRefetch, NoLog
 from safelight.realtime.feed import Beat, Changes, Event, Feed, Gap, Progress
+from safelight.realtime.line import Line
 from safelight.realtime.stream_watch import Hold
 
 __all__ = ["BadCursor", "Cursor", "cursor_of", "poll", "stream"]
@@ -87,14 +88,16 @@ async def stream(
     beat_s: float = BEAT_S,
     life_s: float = LIFE_S,
     holding: AbstractContextManager[Hold] | None = None,
+    line: Line | None = None,
 ) -> StreamingResponse:
     """An event stream from the cursor on; without one, from now on. Raises NoLog before anything is sent.
 
     A cursor that cannot be continued is answered inside the stream (`event: must_refetch`), because an EventSource
     does not show its program the body of a 410. `holding`: entered while the stream is open, it may end it (S6).
+    `line`: the way to the socket of this answer.
     """
     await feed.head(project)
-    body = _body(feed, project, cursor, beat_s, life_s * random.uniform(0.9, 1.0), holding)
+    body = _body(feed, project, cursor, beat_s, life_s * random.uniform(0.9, 1.0), holding, line)
     return StreamingResponse(body, media_type="text/event-stream", headers=HEADERS)
 
 
@@ -105,6 +108,7 @@ async def _body(
     beat_s: float,
     life_s: float,
     holding: AbstractContextManager[Hold] | None,
+    line: Line | None,
 ) -> AsyncGenerator[bytes]:
     yield b"retry: 2000\n: safelight\n\n"  # something at once, so that every proxy lets the headers through
     ends_at = time.monotonic() + life_s
@@ -116,6 +120,7 @@ async def _body(
                 after=cursor.after,
                 beat_s=min(beat_s, life_s),
                 is_over=lambda: hold is not None and hold.is_over,
+                line=line,
             )
             async with contextlib.aclosing(events):
                 async for event in events:

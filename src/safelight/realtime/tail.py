@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from safelight.changes.log import Change, Head, NoLog
+from safelight.realtime.line import Line
 
 __all__ = [
     "TAKE_BYTES_MAX",
@@ -24,6 +25,7 @@ __all__ = [
     "Entry",
     "Event",
     "Gap",
+    "Live",
     "Progress",
     "Quiet",
     "Ring",
@@ -192,12 +194,22 @@ class Ring:
         self.budget.used += bytes_more
 
 
+class Live:
+    """A follower that waits at the log's end and is owed nothing: what comes next may be written for it directly."""
+
+    __slots__ = ("cursor", "line")
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.cursor = 0
+
+
 class Channel:
     """What this process knows of one project's log, and who wants to hear of it. State only; the feed drives it."""
 
     __slots__ = (
-        "_progress", "asked_at", "dirty", "epoch", "fresh_at", "progress_count", "project", "pull", "pulled_at",
-        "ring", "users",
+        "_progress", "asked_at", "dirty", "epoch", "fresh_at", "live", "progress_count", "project", "pull",
+        "pulled_at", "ring", "users",
     )  # fmt: skip
 
     def __init__(self, project: UUID, budget: RingBudget) -> None:
@@ -205,6 +217,8 @@ class Channel:
         self.epoch: UUID | None = None
         self.ring = Ring(0, budget)
         self.users: set[asyncio.Event] = set()
+        self.live: dict[asyncio.Event, Live] = {}
+        """Of the users, those that need not be woken for the next entries."""
         self.dirty = True
         """The log may have grown since the last look began."""
         self.fresh_at = float("-inf")
@@ -234,6 +248,12 @@ class Channel:
     def wake(self) -> None:
         for woken in self.users:
             woken.set()
+
+    def wake_others(self) -> None:
+        """Those that must read for themselves."""
+        for woken in self.users:
+            if woken not in self.live:
+                woken.set()
 
     def add_progress(self, payload: bytes) -> None:
         self.progress_count += 1

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from safelight.observe.logging import configure
+from safelight.realtime.line import LineProtocol
 from safelight.realtime.phoenix import FRAME_BYTES_MAX
 from safelight.realtime.transport import SocketProtocol
 from safelight.server.settings import Settings
@@ -148,7 +149,7 @@ def _server(app: Any) -> _Server:
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=LineProtocol,
             ws=SocketProtocol,
             ws_per_message_deflate=False,  # 129 kB a socket, and 1.7 times the work (issue 3)
             ws_max_size=2 * FRAME_BYTES_MAX,  # the session says it in words; this bounds what is taken in before

@@ -204,6 +204,7 @@ async def _wire(
     pushed = Pushed(db, now)
     feed = Feed(db, _presenters(media_path), relay_progress=_relay(bus, worker_name))
     feed.on_pushed = pushed.note
+    feed.on_told = lambda changes: metrics.changes_delivered("sse", changes)
     _hear(bus, feed, worker_name)
     db.on_touch(feed.hint)
     db.on_touch(bus.hint)

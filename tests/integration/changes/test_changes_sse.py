@@ -26,6 +26,7 @@ from safelight.changes.present import Presenters
 from safelight.db.pool import Database, Transaction
 from safelight.realtime import sse
 from safelight.realtime.feed import Feed
+from safelight.realtime.line import LineProtocol, line_of
 
 PATIENCE_S = 30
 
@@ -39,6 +40,7 @@ class Served:
     project: UUID
     url: str
     http: httpx.AsyncClient
+    is_ours: bool
     life_s: float = sse.LIFE_S
     beat_s: float = sse.BEAT_S
 
@@ -67,17 +69,18 @@ class Served:
         return await self.http.get(f"{self.url}/changes", params=query)
 
 
-@pytest.fixture
-async def served(db: Database) -> AsyncIterator[Served]:
+@pytest.fixture(params=[LineProtocol, "auto"], ids=["our server", "another server"])
+async def served(request: pytest.FixtureRequest, db: Database) -> AsyncIterator[Served]:
     async with db.connection() as conn:
         project = await conn.fetchval("insert into projects (name) values ('films') returning id")
     feed = Feed(db, Presenters())
     db.on_touch(feed.hint)
     await feed.start()
 
-    async def stream(request: Request) -> Response:
-        cursor = sse.cursor_of(request.query_params, request.headers.get("last-event-id"))
-        return await sse.stream(feed, project, cursor, beat_s=it.beat_s, life_s=it.life_s)
+    async def stream(asked: Request) -> Response:
+        cursor = sse.cursor_of(asked.query_params, asked.headers.get("last-event-id"))
+        line = line_of(asked.scope)
+        return await sse.stream(feed, project, cursor, beat_s=it.beat_s, life_s=it.life_s, line=line)
 
     async def changes(request: Request) -> Response:
         cursor = sse.cursor_of(request.query_params)
@@ -95,11 +98,12 @@ async def served(db: Database) -> AsyncIterator[Served]:
 
     app = Starlette(routes=[Route("/stream", stream), Route("/changes", changes)])
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
+    options: Any = {"http": request.param, "lifespan": "off", "timeout_graceful_shutdown": 5}
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **options))
     serving = asyncio.create_task(server.serve([listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-        it = Served(db, feed, project, url, http)
+        it = Served(db, feed, project, url, http, request.param is LineProtocol)
         try:
             yield it
         finally:
@@ -132,6 +136,29 @@ async def test_the_stream_begins_with_the_head_and_goes_on_with_each_change(serv
     assert set(first) == {"seq", "at", "table", "op", "id", "row", "old", "keys", "origin"}
     assert (first["table"], first["op"], first["row"]["name"]) == ("shots", "insert", "1")
     assert ["shots", str(served.project)] in first["keys"]
+
+
+async def test_many_streams_get_every_change_once_and_in_order_and_share_one_write(served):
+    told: list[int] = []
+    served.feed.on_told = told.append
+    writes = 40
+
+    async def follow(opened: asyncio.Event) -> list[int]:
+        async with served.stream() as events:
+            (head,) = await take(events, "head")
+            opened.set()
+            changes = await take(events, "change", writes)
+        return [int(change.id.rpartition(":")[2]) - head.json()["head"] for change in changes]
+
+    opened = [asyncio.Event() for _ in range(12)]
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        following = [group.create_task(follow(each)) for each in opened]
+        for each in opened:
+            await each.wait()
+        for _ in range(writes):
+            await served.write()
+    assert [task.result() for task in following] == [list(range(1, writes + 1))] * len(following)
+    assert (sum(told) > 0) is served.is_ours
 
 
 async def test_a_browser_that_reconnects_goes_on_after_the_last_event_it_saw(served):
