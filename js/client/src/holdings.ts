@@ -20,16 +20,30 @@ export interface Holdings {
   /** Everything was read anew: what came before is history. `again`: other lists are older than that. */
   begin(again: boolean): void;
   /** Reads a list so that it is as new as everything we heard, whatever came while it was on its way. */
-  readList<T extends { readonly id: string }>(path: string, table: string, rule: Rule<T>): Promise<List<T>>;
+  readList<T extends { readonly id: string }>(
+    path: string,
+    table: string,
+    rule: Rule<T>,
+    how?: ReadHow,
+  ): Promise<List<T>>;
   /** The next page under a list that is cached. */
   append(key: readonly unknown[], path: string, rule: Rule<Generation>): Promise<readonly Generation[]>;
   configure(config: ClientConfig): void;
+}
+
+export interface ReadHow {
+  /** All pages, not only the first; `path` ends with a query then. */
+  readonly whole?: boolean;
+  /** Sent with POST: for lists that are asked for by their ids. */
+  readonly body?: unknown;
 }
 
 /** Entries kept for lists that are read just now; more than come while an answer is on its way. */
 const RECENT_MAX = 2_000;
 const REREADS_MAX = 3;
 const PAGE = 60;
+/** Of a list that is read whole: more is more than a browser should hold, and the list says that it goes on. */
+const PAGES_MAX = 25;
 
 export function createHoldings(
   api: Api,
@@ -125,10 +139,21 @@ export function createHoldings(
       if (!again) return;
       for (const queryKey of everything) void cache.invalidateQueries({ queryKey });
     },
-    async readList<T extends { readonly id: string }>(path: string, table: string, rule: Rule<T>) {
+    async readList<T extends { readonly id: string }>(
+      path: string,
+      table: string,
+      rule: Rule<T>,
+      { whole = false, body }: ReadHow = {},
+    ) {
+      const read = (address: string) =>
+        api.call<Page<T>>(body === undefined ? 'GET' : 'POST', base + address, { body });
       for (let tries = 1; ; tries++) {
-        const { data, seq } = await api.call<Page<T>>('GET', base + path);
-        const list = listOf(data, seq ?? 0);
+        const { data, seq } = await read(path);
+        let list = listOf(data, seq ?? 0);
+        for (let pages = 1; whole && list.nextCursor !== null && pages < PAGES_MAX; pages++) {
+          const more = await read(`${path}&cursor=${encodeURIComponent(list.nextCursor)}`);
+          list = appendPage(list, more.data, more.seq ?? 0, rule);
+        }
         const after = cursor() - list.seq;
         // Every entry between the list and us must be among those we kept; else the answer was too slow.
         const isKept = recent.filter((entry) => entry.seq > list.seq).length >= after;

@@ -1,6 +1,8 @@
 export { type Answer, type Api, type ApiOptions, createApi, parseSeq } from './api';
 export { LATE_MS } from './awaiting';
 export { type Cache, createCache } from './cache';
+export { resultOf, tileOfNode } from './canvas';
+export type { CanvasMutations, NewEdge, NewNode } from './canvasMutations';
 export { AUTH_HEAL, askToHeal, onHeal, TASK_NEW, TASK_UPDATE } from './domEvents';
 export { createFeed } from './feed';
 export type { Feed, FeedSnapshot, Mode } from './feedShape';
@@ -12,12 +14,14 @@ export { overlay } from './optimism';
 export { inOrder, type OrderKeys, orderKeys } from './order';
 export { barePage, browserPage, type Keep, type Page as Surroundings, thisPage } from './page';
 export {
+  EDGES,
   GENERATIONS,
   inShot,
   JOBS,
   type List,
   listOf,
   type Narrowing,
+  NODES,
   narrowedTo,
   type Page,
   placeIn,

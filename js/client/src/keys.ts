@@ -8,6 +8,8 @@ export const keys = {
   /** A narrowed list of the project's results. */
   narrowed: (project: string, filter: object) => ['unified-generations', 'project', project, filter] as const,
   nodes: (project: string) => ['nodes', project] as const,
+  /** Under the nodes' key: whatever touches the canvas touches both. */
+  edges: (project: string) => ['nodes', project, 'edges'] as const,
   templates: (project: string) => ['templates', project] as const,
   entries: (project: string) => ['credits', project, 'entries'] as const,
   trace: (job: string) => ['trace', job] as const,

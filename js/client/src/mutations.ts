@@ -1,8 +1,9 @@
 import type { Answer, Api } from './api';
 import { newJobId } from './generationId';
-import { begun, dropped, type Layer, type Patch, passed, settled } from './optimism';
+import { begun, type Layer, type Patch, passed, settled } from './optimism';
 import type { Generation, Shot, ShotPlace } from './resources';
 import { createStore, type Store } from './store';
+import { allOf, createWriter } from './writer';
 
 /** What a person may do to what is there: shown at once, written in order, taken back if it was refused. */
 export interface Mutations {
@@ -56,52 +57,11 @@ export function createMutations(api: Api, project: string, host: MutationsHost):
   const generations = createStore<Layer<Generation>>([]);
   const shots = createStore<Layer<Shot>>([]);
   const newShots = createStore<readonly Shot[]>([]);
-  /** The last write of each entity: the next one waits for it, so that they arrive in the order of the asking. */
-  const lanes = new Map<string, Promise<unknown>>();
-
-  function inLane<R>(entities: readonly string[], write: () => Promise<R>): Promise<R> {
-    const before = entities.map((entity) => lanes.get(entity));
-    const mine = Promise.allSettled(before).then(write);
-    for (const entity of entities) lanes.set(entity, mine);
-    const leave = (): void => {
-      for (const entity of entities) if (lanes.get(entity) === mine) lanes.delete(entity);
-    };
-    mine.then(leave, leave);
-    return mine;
-  }
+  const { inLane, mutate } = createWriter(host.kick);
 
   function prune(): void {
     generations.set((layer) => passed(layer, host.at(), host.knownAt));
     shots.set((layer) => passed(layer, host.at()));
-  }
-
-  /** Shown at once, written in its turn; refused, it is taken back and nobody else's is. */
-  async function mutate<T, R>(
-    store: Store<Layer<T>>,
-    entities: readonly string[],
-    patch: (entity: string) => Patch<T>,
-    write: () => Promise<Answer<R>>,
-    lane: readonly string[] = entities,
-  ): Promise<Answer<R>> {
-    const wishes = entities.map((entity) => ({ id: newJobId(), entity }));
-    store.set((layer) =>
-      wishes.reduce((all, { id, entity }) => begun(all, id, entity, patch(entity)), layer),
-    );
-    const forget = (): void => store.set((layer) => wishes.reduce((all, { id }) => dropped(all, id), layer));
-    try {
-      const answer = await inLane(lane, write);
-      const { seq } = answer;
-      if (seq === null) {
-        forget();
-        host.kick();
-      } else {
-        store.set((layer) => wishes.reduce((all, { id }) => settled(all, id, seq), layer));
-      }
-      return answer;
-    } catch (error) {
-      forget();
-      throw error;
-    }
   }
 
   async function batch(op: string, ids: readonly string[], patch: Patch<Generation>): Promise<void> {
@@ -209,11 +169,4 @@ export function createMutations(api: Api, project: string, host: MutationsHost):
     },
     passed: prune,
   };
-}
-
-/** All are tried; the first refusal is told. */
-async function allOf(each: readonly Promise<unknown>[]): Promise<void> {
-  for (const result of await Promise.allSettled(each)) {
-    if (result.status === 'rejected') throw result.reason;
-  }
 }

@@ -1,4 +1,4 @@
-import type { Change, Generation, Job, Shot } from './resources';
+import type { CanvasEdge, CanvasNode, Change, Generation, Job, Shot } from './resources';
 
 /**
  * A list as the cache holds it. Every row remembers the `seq` it was read at, so that an entry which a page or
@@ -61,6 +61,8 @@ export interface Narrowing {
   readonly starred?: boolean;
   readonly model?: string;
   readonly q?: string;
+  /** Only these, whatever else there is. */
+  readonly ids?: readonly string[];
 }
 
 const wordsOf = (text: string): string[] => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
@@ -71,12 +73,13 @@ function finds(row: Generation, q: string): boolean {
   return wordsOf(q).every((part) => words.some((word) => word.startsWith(part)));
 }
 
-export const narrowedTo = ({ kind, starred, model, q }: Narrowing): Rule<Generation> => ({
+export const narrowedTo = ({ kind, starred, model, q, ids }: Narrowing): Rule<Generation> => ({
   belongs: (row) =>
     GENERATIONS.belongs(row) &&
     (kind === undefined || row.kind === kind) &&
     (starred === undefined || row.starred === starred) &&
     (model === undefined || row.model === model) &&
+    (ids === undefined || ids.includes(row.id)) &&
     (q === undefined || finds(row, q)),
   compare: newestFirst,
 });
@@ -88,6 +91,11 @@ export const SHOTS: Rule<Shot> = {
   compare: (a, b) => byPosition(a.position, b.position) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
   complete: (row, known) => ({ ...row, counts: row.counts ?? known?.counts ?? NO_COUNTS }),
 };
+
+const byId = (a: Row, b: Row): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+
+export const NODES: Rule<CanvasNode> = { belongs: () => true, compare: byId };
+export const EDGES: Rule<CanvasEdge> = { belongs: () => true, compare: byId };
 
 export const listOf = <T extends Row>(page: Page<T>, seq: number): List<T> => ({
   rows: page.items,

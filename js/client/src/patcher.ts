@@ -1,9 +1,11 @@
 import {
+  EDGES,
   GENERATIONS,
   inShot,
   JOBS,
   type List,
   type Narrowing,
+  NODES,
   narrowedTo,
   patchList,
   type Rule,
@@ -99,6 +101,9 @@ function ruleOf(key: Key): { table: string; patch: (list: AnyList, change: Chang
   const filter = isRecord(more) ? more : isRecord(id) ? id : null;
   if (family === 'tasks') return { table: 'jobs', patch: by(ofStatus(filter?.status)) };
   if (family === 'shots') return { table: 'shots', patch: by(SHOTS) };
+  if (family === 'nodes') {
+    return id === 'edges' ? { table: 'edges', patch: by(EDGES) } : { table: 'nodes', patch: by(NODES) };
+  }
   if (family !== 'unified-generations') return null;
   const rule = scope === 'shot' ? inShot(String(id)) : filter ? narrowedTo(filter as Narrowing) : GENERATIONS;
   return { table: 'generations', patch: by(rule) };

@@ -1,5 +1,6 @@
 import type { Answer } from './api';
 import { createAwaiting } from './awaiting';
+import { createCanvasMutations } from './canvasMutations';
 import { askToHeal, onHeal, tellPage } from './domEvents';
 import { createFeed } from './feed';
 import type { Feed, FeedSnapshot, Mode } from './feedShape';
@@ -8,7 +9,7 @@ import { newJobId } from './generationId';
 import { createHoldings } from './holdings';
 import { keys } from './keys';
 import type { OpenLine } from './line';
-import { createMutations, type Mutations } from './mutations';
+import { createMutations } from './mutations';
 import { GENERATIONS, JOBS, type List, type Page, putRow } from './patch';
 import { type Draft, overdue } from './placeholders';
 import type { Heard, Local, News, Project, ProjectOptions } from './projectShape';
@@ -133,6 +134,7 @@ export function createProject(options: ProjectOptions): Project {
     const jobEntries = entries.filter((entry) => entry.table === 'jobs' && entry.row !== null);
     if (jobEntries.length > 0) shedDrafts();
     mutations.passed();
+    canvas.passed();
     if (page.events !== null) tellPage(page.events, entries);
     for (const { op, row, at: committedAt } of results) {
       if (op !== 'insert' || row === null) continue;
@@ -277,12 +279,9 @@ export function createProject(options: ProjectOptions): Project {
 
   // --- doing ---------------------------------------------------------------------------------------------------
 
-  const mutations: Mutations = createMutations(api, project, {
-    learn,
-    kick: () => feed.kick(),
-    at: () => feed.snapshot().cursor?.seq ?? 0,
-    knownAt: (id) => generations()?.seqs[id],
-  });
+  const writes = { learn, kick: () => feed.kick(), at: () => feed.snapshot().cursor?.seq ?? 0 };
+  const mutations = createMutations(api, project, { ...writes, knownAt: (id) => generations()?.seqs[id] });
+  const canvas = createCanvasMutations(api, project, cache, writes);
 
   function send(draft: Draft): void {
     const { request } = draft;
@@ -362,6 +361,7 @@ export function createProject(options: ProjectOptions): Project {
     freshness,
     telemetry,
     mutations,
+    canvas,
     scheduler,
     onNews(listener) {
       listeners.add(listener);

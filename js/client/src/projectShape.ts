@@ -1,5 +1,6 @@
 import type { Api } from './api';
 import type { Cache } from './cache';
+import type { CanvasMutations } from './canvasMutations';
 import type { FeedSnapshot } from './feedShape';
 import type { Freshness } from './freshness';
 import type { Holdings } from './holdings';
@@ -64,6 +65,7 @@ export interface Project {
   readonly freshness: Store<Freshness>;
   readonly telemetry: Telemetry;
   readonly mutations: Mutations;
+  readonly canvas: CanvasMutations;
   readonly scheduler: Scheduler;
   onNews(listener: (news: News) => void): () => void;
   /** Starts to follow; the returned function ends it, for good. */

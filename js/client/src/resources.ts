@@ -97,6 +97,29 @@ export interface Target {
   readonly position?: string | null;
 }
 
+/** A node of the canvas (U5). What it shows is `data.generation_id`; the rest of `data` is the app's own. */
+export interface CanvasNode {
+  readonly id: string;
+  readonly project_id: string;
+  readonly type: string;
+  readonly x: number;
+  readonly y: number;
+  readonly width: number | null;
+  readonly height: number | null;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+export interface CanvasEdge {
+  readonly id: string;
+  readonly project_id: string;
+  readonly source: string;
+  readonly target: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly created_at: string;
+}
+
 export interface JobCounts {
   readonly pending: number;
   readonly processing: number;

@@ -1,4 +1,5 @@
 export * from '@safelight/client';
+export { type Canvas, useCanvas, useNodeTiles, useResults } from './canvas';
 export {
   type SafelightProps,
   SafelightProvider,
@@ -17,7 +18,7 @@ export {
   useTrace,
   useWallet,
 } from './lists';
-export { type CanvasNode, type NodeView, useNode } from './node';
+export { type NodeView, useNode } from './node';
 export { type Queue, useQueue, useRunning } from './queue';
 export { type Realtime, useRealtime } from './realtime';
 export { type Shots, useShots } from './shots';

@@ -21,7 +21,7 @@ import { useMemo, useRef } from 'react';
 import { useProject, useStore } from './context';
 import { LASTING, useGenerations, useJobs } from './lists';
 
-export interface GalleryView extends Narrowing {
+export interface GalleryView extends Omit<Narrowing, 'ids'> {
   /** The shot's own order, instead of newest first. */
   readonly shot?: string | undefined;
 }
