@@ -15,6 +15,7 @@ export const SHORTCUTS: Readonly<Record<string, readonly Shortcut[]>> = {
   'Go to': [
     { keys: 'G then G', what: 'Gallery' },
     { keys: 'G then S', what: 'Shots' },
+    { keys: 'G then B', what: 'Canvas' },
     { keys: 'G then Q', what: 'Queue' },
     { keys: 'G then T', what: 'Templates' },
     { keys: 'G then C', what: 'Credits' },
@@ -29,6 +30,14 @@ export const SHORTCUTS: Readonly<Record<string, readonly Shortcut[]>> = {
     { keys: 'Ctrl A', what: 'Choose all' },
     { keys: 'Delete', what: 'Delete, with undo' },
     { keys: 'Esc', what: 'Choose nothing, close' },
+  ],
+  Canvas: [
+    { keys: 'P I V E', what: 'Prompt, picture, video, edit' },
+    { keys: '← ↑ → ↓', what: 'Move what is chosen' },
+    { keys: 'Ctrl Enter', what: 'Generate' },
+    { keys: 'F', what: 'Show everything' },
+    { keys: 'Delete', what: 'Delete' },
+    { keys: 'Ctrl Z', what: 'Undo the last delete' },
   ],
   'Large view': [
     { keys: '← →', what: 'Previous, next' },

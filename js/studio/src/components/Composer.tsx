@@ -26,7 +26,7 @@ interface ComposerProps {
 
 const QUOTE_PAUSE_MS = 250;
 
-const price = (model: Model): string =>
+export const price = (model: Model): string =>
   ` · ${credits(model.price.amount)}${model.price.unit === 'flat' ? '' : ` / ${model.price.unit}`}`;
 
 function useSettled<T>(value: T, ms: number): T {

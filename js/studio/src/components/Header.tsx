@@ -16,6 +16,7 @@ interface HeaderProps {
 const PLACES: readonly [PageName, string][] = [
   ['gallery', 'Gallery'],
   ['shots', 'Shots'],
+  ['canvas', 'Canvas'],
   ['queue', 'Queue'],
   ['templates', 'Templates'],
 ];

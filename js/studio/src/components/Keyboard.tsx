@@ -13,6 +13,7 @@ interface KeyboardProps {
 const PLACES: Readonly<Record<string, PageName>> = {
   g: 'gallery',
   s: 'shots',
+  b: 'canvas',
   q: 'queue',
   t: 'templates',
   c: 'credits',

@@ -25,6 +25,7 @@ const Palette = lazy(() => import('./Palette'));
 const DiagnosticsPage = lazy(() =>
   import('./DiagnosticsPage').then(({ DiagnosticsPage: page }) => ({ default: page })),
 );
+const CanvasPage = lazy(() => import('./canvas/CanvasPage'));
 
 interface StudioProps {
   readonly session: Session;
@@ -78,6 +79,11 @@ export function Studio({ session, project, onProject }: StudioProps) {
         )}
         {page === 'shots' &&
           (shot === null ? <ShotsPage /> : <ShotPage key={shot} id={shot} gallery={gallery} />)}
+        {page === 'canvas' && (
+          <Suspense fallback={<section className="canvas" aria-busy="true" />}>
+            <CanvasPage onReuse={reuse} />
+          </Suspense>
+        )}
         {page === 'queue' && <QueuePage />}
         {page === 'templates' && <TemplatesPage />}
         {page === 'credits' && <CreditsPage />}
@@ -88,7 +94,7 @@ export function Studio({ session, project, onProject }: StudioProps) {
         )}
       </main>
       <SelectionBar tiles={shown} {...(shot === null ? {} : { shot })} onCompare={setCompared} />
-      <Lightbox tiles={shown} openId={route.open} onOpen={openTile} onReuse={reuse} />
+      {page !== 'canvas' && <Lightbox tiles={shown} openId={route.open} onOpen={openTile} onReuse={reuse} />}
       <Compare ids={compared} tiles={shown} onClose={() => setCompared(null)} />
       <Keyboard tiles={shown} onPalette={openPalette} onSheet={openSheet} />
       <ShortcutSheet open={sheet} onClose={() => setSheet(false)} />

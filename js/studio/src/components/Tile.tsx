@@ -1,10 +1,11 @@
 import type { DraggableAttributes, DraggableSyntheticListeners } from '@dnd-kit/core';
-import { layersOf, type Model, type Tile as TileOf, useProject } from '@safelight/react';
+import { type Model, type Tile as TileOf, useProject } from '@safelight/react';
 import { Check, GripVertical, Star, X } from 'lucide-react';
-import { type CSSProperties, type MouseEvent, memo, useCallback, useState } from 'react';
+import { type CSSProperties, type MouseEvent, memo, useState } from 'react';
 import { toast } from 'sonner';
 import { useActs } from '../acts';
 import type { Box } from '../justify';
+import { promptOf, useLayers } from '../layers';
 import { wasPainted } from '../painted';
 import { toggle, useIsSelected, useIsSelecting } from '../selection';
 import { elapsed } from '../words';
@@ -56,18 +57,12 @@ const same = (a: TileProps, b: TileProps): boolean =>
 export const Tile = memo(function Tile(props: TileProps) {
   const { tile, box, model, focusable, onFocus, onOpen, onExtend, grip } = props;
   const acts = useActs();
-  const [decoded, setDecoded] = useState(false);
-  const [painted, setPainted] = useState(false);
+  const { layers, state, onDecoded, onPainted } = useLayers(tile);
   const [hovered, setHovered] = useState(false);
   const { row } = tile;
-  const layers = layersOf(row !== null, decoded, painted);
-  const state = tile.state === 'ready' && !decoded ? 'processing' : tile.state;
   const ended = tile.state === 'failed' || tile.state === 'canceled';
 
-  const onDecoded = useCallback(() => setDecoded(true), []);
-  const onPainted = useCallback(() => setPainted(true), []);
-
-  const prompt = row?.prompt ?? promptOf(tile);
+  const prompt = promptOf(tile);
   const size = { width: box.width, height: box.height };
   // Drag and drop measures places without transforms: where tiles are sorted, only what it moves is one.
   const style: CSSProperties = grip?.handle
@@ -194,12 +189,7 @@ function pointersOf(listeners: DraggableSyntheticListeners): DraggableSyntheticL
   return pointers;
 }
 
-const promptOf = (tile: TileOf): string => {
-  const said = (tile.job?.input ?? tile.draft?.request.input)?.prompt;
-  return typeof said === 'string' ? said : '';
-};
-
-function Cancel({ jobId, started }: { readonly jobId: string; readonly started: boolean }) {
+export function Cancel({ jobId, started }: { readonly jobId: string; readonly started: boolean }) {
   const room = useProject();
   if (!started) return null;
   return (
