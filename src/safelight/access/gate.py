@@ -110,6 +110,8 @@ class Gate:
             return role
         if principal.scope == "publishable":
             raise Forbidden("A publishable key may only open the socket and read the client config.")
+        if action == "work":
+            raise Forbidden("Workers sign in with a secret key (sk_).")
         if action == "credits.grant":
             raise Forbidden("Credits are granted with a secret key (sk_).")
         if project_id is None:

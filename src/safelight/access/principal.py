@@ -29,7 +29,9 @@ MEMBER_ROLES: Final[Mapping[str, Role]] = {role.label: role for role in (Role.VI
 
 Kind = Literal["key", "user", "session"]
 Scope = Literal["secret", "publishable", "user", "session"]
-Action = Literal["read", "write", "manage", "admin", "credits.grant", "project.create", "socket", "client_config"]
+Action = Literal[
+    "read", "write", "manage", "admin", "credits.grant", "work", "project.create", "socket", "client_config"
+]
 
 # What each kind of credential needs to be in the project for an action: a role, or nothing at all (None).
 # A scope that is not named may not, whatever its role.
@@ -40,6 +42,8 @@ RULES: Final[Mapping[Action, Mapping[Scope, Role | None]]] = {
     "admin": {"secret": Role.ADMIN},
     # Credits are money: an app's server gives them, never a person's browser (api.md).
     "credits.grant": {"secret": Role.OWNER},
+    # A machine that makes results, or says it did: a server's key, never a person's browser (P3).
+    "work": {"secret": Role.OWNER},
     # A studio session lives in one project and so makes no others.
     "project.create": {"secret": Role.ADMIN, "user": None},
     # Opening the socket shows nothing; each channel is joined with a token that may read (S6).

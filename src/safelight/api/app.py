@@ -31,6 +31,7 @@ from safelight.api import (
     templates,
     uploads,
     webhook_endpoints,
+    worker_api,
 )
 from safelight.api.context import SEQ_HEADER, Context
 from safelight.observe.requests import RequestObserver
@@ -75,7 +76,7 @@ def create_app(
     problem.install(app)
     resources = (
         jobs.router, library.router, shots.router, canvas.router, templates.router, uploads.router, credits.router,
-        session.router, webhook_endpoints.router,
+        session.router, webhook_endpoints.router, worker_api.router,
     )  # fmt: skip
     for router in (*(resources if not follows_only else ()), changes.router, ops.router):
         app.include_router(router)
@@ -304,4 +305,8 @@ class _BodyLimit:
 
 
 def _streams(path: str) -> bool:
-    return path.startswith("/hooks/") or (path.startswith("/v1/uploads/") and path.endswith("/content"))
+    return (
+        path.startswith("/hooks/")
+        or (path.startswith("/v1/uploads/") and path.endswith("/content"))
+        or (path.startswith("/v1/worker/jobs/") and "/outputs/" in path)
+    )

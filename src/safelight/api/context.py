@@ -18,6 +18,7 @@ from safelight.access.sessions import COOKIE, Sessions
 from safelight.db.pool import Database, Transaction
 from safelight.jobs.inbox import Intake
 from safelight.jobs.learning import Durations
+from safelight.jobs.pull_service import PullService
 from safelight.jobs.service import JobService
 from safelight.jobs.taking import mark_origin
 from safelight.media.uploads import Uploads
@@ -59,6 +60,7 @@ class Context:
     sessions: Sessions
     jobs: JobService
     intake: Intake
+    pull: PullService
     models: Registry
     enabled: frozenset[str]
     durations: Durations

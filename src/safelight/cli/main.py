@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from safelight.cli import credits, db, flags, generate, jobs, keys, run, trace
+from safelight.cli import credits, db, flags, generate, jobs, keys, run, trace, worker
 
 
 class Told(TyperGroup):
@@ -64,4 +64,5 @@ trace.register(app)
 app.add_typer(credits.app, name="credits")
 app.add_typer(keys.app, name="keys")
 app.add_typer(flags.app, name="flags")
+app.add_typer(worker.app, name="worker")
 app.add_typer(db.app, name="db")

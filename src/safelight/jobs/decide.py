@@ -6,7 +6,7 @@ looks only at what the database says, a worker that died leaves nothing behind b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from safelight.providers.base import (
     Capabilities,
     Failed,
     Failure,
+    Lost,
     Missing,
     Observation,
     Running,
@@ -118,6 +119,8 @@ class Progress:
     percent: float | None = None
     message: str | None = None
     logs: tuple[str, ...] = field(default=())
+    look_at: datetime | None = None
+    """When the provider says a look is worth it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +242,10 @@ def after_look(job: JobView, seen: Observation, now: datetime, policy: JobPolicy
     match seen:
         case Succeeded():
             return Keep(seen)
-        case Waiting(queue_position=position):
-            return Progress(Stage.SUBMITTED, queue_position=position)
-        case Running(percent=percent, message=message, logs=logs):
-            return Progress(Stage.RUNNING, percent=percent, message=message, logs=tuple(logs))
+        case Waiting(queue_position=position, look_at=look_at):
+            return Progress(Stage.SUBMITTED, queue_position=position, look_at=look_at)
+        case Running(percent=percent, message=message, logs=logs, look_at=look_at):
+            return Progress(Stage.RUNNING, percent=percent, message=message, logs=tuple(logs), look_at=look_at)
         case Failed(failure=failure):
             return after_failure(job, failure, now, policy)
         case Canceled():
@@ -251,6 +254,12 @@ def after_look(job: JobView, seen: Observation, now: datetime, policy: JobPolicy
             if now >= job.deadline_at and may(job.stage, Stage.EXPIRED):
                 return End(Stage.EXPIRED, EXPIRED, attempt_state="canceled")
             return End(Stage.FAILED, STOPPED, attempt_state="canceled")
+        case Lost(failure=failure):
+            verdict = after_failure(job, failure, now, policy)
+            if isinstance(verdict, Requeue):
+                # Its lease was the wait.
+                return replace(verdict, delay_s=0.0, attempt_state="abandoned")
+            return replace(verdict, attempt_state="abandoned")
         case Missing():
             return _when_missing(job, now, policy)
         case Unchanged():

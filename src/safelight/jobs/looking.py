@@ -76,7 +76,7 @@ class Looking:
             if changed:
                 await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "running")])
                 tx.touch(job["project_id"])
-        await work.heard(tx.conn, job["id"], self._next_look(job, provider, now))
+        await work.heard(tx.conn, job["id"], said.look_at or self._next_look(job, provider, now))
         await self._parts.board.report(tx.conn, job, said, self._eta_s(job, now))
 
     def _next_look(self, job: Row, provider: Provider, now: datetime) -> datetime:

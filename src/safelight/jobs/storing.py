@@ -60,12 +60,14 @@ def as_stored(output: Output) -> StoredOutput:
         kind=kept.mime.partition("/")[0],
         mime=kept.mime,
         bytes=kept.bytes,
-        files={"original": kept.key},
+        files=kept.files or {"original": kept.key},
         width=kept.width,
         height=kept.height,
         duration_s=kept.duration_s,
+        sha256=None if kept.sha256 is None else bytes.fromhex(kept.sha256),
         thumbhash=kept.thumbhash,
         meta=output.meta,
+        needs_large=kept.needs_large,
     )
 
 
@@ -74,8 +76,9 @@ async def _copy(media: MediaRoom, job: Row, index: int, output: Output, steps: l
     with tempfile.TemporaryDirectory(dir=media.scratch, prefix=f"{job_id}-{index}-") as folder:
         fetched = await _bring(media, output, Path(folder, "original"), frozenset({str(job["kind"])}))
         steps.append(Step(job_id, job["attempt"], "downloaded", _now(), {"output": index, "bytes": fetched.bytes}))
-        probed, derived = await run_cpu(_look_at, fetched)
-        stored = await _put(media.store, job, index, fetched, probed, derived)
+        prepared = await prepare(job["project_id"], job_id, index, fetched)
+        await prepared.put(media.store)
+        stored = prepared.output
         steps.append(Step(job_id, job["attempt"], "stored", _now(), {"output": index, "key": stored.files["original"]}))
         return stored
 
@@ -94,31 +97,54 @@ async def _bring(media: MediaRoom, output: Output, path: Path, kinds: frozenset[
     raise ValueError("an output has a url, data, a path or is stored")
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A result looked at and derived from, with the keys that its files will have."""
+
+    output: StoredOutput
+    files: Sequence[tuple[str, Path | bytes, str]]
+    """Key, where or what it is, and its type."""
+
+    async def put(self, store: Store) -> None:
+        """Store all of it. Raises StorageUnavailable."""
+        await asyncio.gather(
+            *(
+                store.put_file(key, source, mime) if isinstance(source, Path) else store.put_bytes(key, source, mime)
+                for key, source, mime in self.files
+            )
+        )
+
+
+async def prepare(project_id: UUID, job_id: UUID, index: int, fetched: Fetched, *, prefix: str = "") -> Prepared:
+    """Probe and derive. `prefix` begins the files' names: the same for the same bytes. Raises MediaError."""
+    probed, derived = await run_cpu(_look_at, fetched)
+    return _prepared(project_id, generation_id(job_id, index), fetched, probed, derived, prefix)
+
+
 def _look_at(fetched: Fetched) -> tuple[Probed, Derived]:
     probed = probe(fetched.path, fetched.mime)
     return probed, derive(fetched.path, probed)
 
 
-async def _put(store: Store, job: Row, index: int, fetched: Fetched, probed: Probed, derived: Derived) -> StoredOutput:
-    identity = generation_id(job["id"], index)
-
+def _prepared(
+    project_id: UUID, identity: UUID, fetched: Fetched, probed: Probed, derived: Derived, prefix: str
+) -> Prepared:
     def key(name: str) -> str:
-        return generation_key(job["project_id"], identity, name)
+        return generation_key(project_id, identity, prefix + name)
 
     original = key(f"original.{TYPES[probed.mime].extension}")
     files: dict[str, object] = {"original": original}
-    puts = [store.put_file(original, fetched.path, probed.mime)]
+    puts: list[tuple[str, Path | bytes, str]] = [(original, fetched.path, probed.mime)]
     light = is_light(probed, fetched.bytes)
     if derived.thumbs:
         thumbs = {str(side): key(f"thumb-{side}.webp") for side in derived.thumbs}
         files["thumbs"] = {**thumbs, str(LARGE): original} if light else thumbs
     for side, data in derived.thumbs.items():
-        puts.append(store.put_bytes(key(f"thumb-{side}.webp"), data, "image/webp"))
+        puts.append((key(f"thumb-{side}.webp"), data, "image/webp"))
     if derived.poster is not None:
         files["poster"] = key("poster.webp")
-        puts.append(store.put_bytes(key("poster.webp"), derived.poster, "image/webp"))
-    await asyncio.gather(*puts)
-    return StoredOutput(
+        puts.append((key("poster.webp"), derived.poster, "image/webp"))
+    output = StoredOutput(
         kind=probed.kind,
         mime=probed.mime,
         bytes=fetched.bytes,
@@ -130,3 +156,4 @@ async def _put(store: Store, job: Row, index: int, fetched: Fetched, probed: Pro
         thumbhash=derived.thumbhash,
         needs_large=probed.kind in ("image", "video") and not light,
     )
+    return Prepared(output, puts)

@@ -63,6 +63,12 @@ class StoredFile:
     height: int | None = None
     duration_s: float | None = None
     thumbhash: str | None = None
+    files: JSON | None = None
+    """All files made of it, as a generation names them; None: the original alone."""
+    sha256: str | None = None
+    """In hexadecimal digits."""
+    needs_large: bool = False
+    """Its larger thumbnails are still to be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ class Waiting:
     """Accepted, in the provider's queue."""
 
     queue_position: int | None = None
+    look_at: datetime | None = None
+    """When a look is worth it again, where the provider knows; None: as the schedule says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,8 @@ class Running:
     percent: float | None = None
     message: str | None = None
     logs: Sequence[str] = ()
+    look_at: datetime | None = None
+    """As of `Waiting`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,13 @@ class Canceled:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Whoever was making it has died or fallen silent: nothing of this task will be taken any more."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """The provider does not know this task (never accepted, expired or removed)."""
 
@@ -140,7 +157,7 @@ class Unchanged:
     said: str
 
 
-Observation = Waiting | Running | Succeeded | Failed | Canceled | Missing | Unchanged
+Observation = Waiting | Running | Succeeded | Failed | Canceled | Lost | Missing | Unchanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from safelight.providers import fal, kie, openai, replicate, signed
+from safelight.providers import fal, kie, openai, pull, replicate, signed
 from safelight.providers.base import (
     Accepted,
     AccountProblem,
@@ -30,6 +30,7 @@ from safelight.providers.http_template import HttpTemplateProvider, Template, ca
 from safelight.providers.kie import KieProvider, KieSettings
 from safelight.providers.local import WORKERS, LocalProvider
 from safelight.providers.openai import OpenAIProvider, OpenAISettings
+from safelight.providers.pull import Desk, PullProvider
 from safelight.providers.replicate import ReplicateProvider, ReplicateSettings
 from safelight.providers.signed import SignedProvider, SignedSettings
 
@@ -55,6 +56,8 @@ class ProviderSettings:
     replicate: ReplicateSettings | None = None
     openai: OpenAISettings | None = None
     signed: SignedSettings | None = None
+    pull: Desk | None = None
+    """Where pull workers find their tasks."""
     comfyui: ComfySettings | None = None
     templates: Sequence[Template] = ()
     """Providers described in files."""
@@ -100,6 +103,11 @@ def build_providers(settings: ProviderSettings) -> dict[str, Provider]:
             signed.CAPABILITIES,
             (lambda limits, own=settings.signed: SignedProvider(own, limits)) if settings.signed else None,
             "Set a signed worker's webhook secret.",
+        ),
+        "pull": (
+            pull.CAPABILITIES,
+            (lambda limits, own=settings.pull: PullProvider(own, limits)) if settings.pull else None,
+            "Pull workers are served by a running installation.",
         ),
     }
     for template in settings.templates:

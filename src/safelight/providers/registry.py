@@ -134,8 +134,40 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return next((field for field in self.fields if field.name == name), None)
 
 
+_PROMPT = Field(name="prompt", type="text", label="Prompt", required=True, max_length=10_000)
+
+
+class PullModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[pull]]`: a model of the operator's own machines (P3), in as few lines as can be."""
+
+    id: str
+    name: str | None = None
+    kind: Kind = "image"
+    description: str = "Made by a machine of our own."
+    price: Price = Price(unit="flat", amount=0)
+    max_outputs: int = 1
+    start_field: str | None = None
+    eta_s: float = 10.0
+    fields: tuple[Field, ...] = (_PROMPT,)
+
+    def model(self) -> Model:
+        return Model(
+            id=self.id,
+            name=self.name or self.id,
+            kind=self.kind,
+            description=self.description,
+            routes=(Route(provider="pull", endpoint=self.id),),
+            price=self.price,
+            fields=self.fields,
+            max_outputs=self.max_outputs,
+            start_field=self.start_field,
+            eta_s=self.eta_s,
+        )
+
+
 class _ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: tuple[Model, ...] = ()
+    pull: tuple[PullModel, ...] = ()
     remove: tuple[str, ...] = ()
 
 
@@ -211,6 +243,7 @@ def _read(name: str, text: bytes) -> _ModelFile:
         file = msgspec.convert(raw, _ModelFile)
     except msgspec.ValidationError as error:
         raise RegistryError(f"{name}: {error}") from error
+    file = msgspec.structs.replace(file, model=(*file.model, *(short.model() for short in file.pull)))
     seen: set[str] = set()
     for model in file.model:
         faults = list(faults_of(model))

@@ -86,6 +86,7 @@ async def running(
         finally:
             log.info("server.stopping")
             whole.feed.drain()
+            whole.desk.close()
             await whole.realtime.drain(SOCKETS_SPREAD_S)
             if server is not None and serving is not None:
                 server.should_exit = True

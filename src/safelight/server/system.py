@@ -40,6 +40,10 @@ from safelight.jobs.learning import Durations
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
+from safelight.jobs.pull_outputs import PullOutputs
+from safelight.jobs.pull_service import PullService
+from safelight.jobs.pulling import TOPIC as PULL
+from safelight.jobs.pulling import PullDesk
 from safelight.jobs.pushed import Pushed
 from safelight.jobs.reads import present_job
 from safelight.jobs.service import JobService
@@ -103,6 +107,7 @@ class System:
     context: Context
     app: ASGIApp
     feed: Feed
+    desk: PullDesk
     realtime: Realtime
     providers: Mapping[str, Provider]
     base_url: str
@@ -182,7 +187,9 @@ async def _wire(
     stack.callback(close_cpu)
     models = offer.models
     bring = InputDoor(fetcher, store, signer, (settings.public_url or "", base_url), now)
-    built = build_providers(_provider_settings(settings, offer, bring))
+    desk = PullDesk(db, bus.publish)
+    bus.on(PULL, desk.hear)
+    built = build_providers(_provider_settings(settings, offer, bring, desk))
     providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
     for provider in providers.values():
         stack.push_async_callback(provider.close)
@@ -241,7 +248,9 @@ async def _wire(
     worker = Worker(parts, engine) if is_worker else None
     sender = None
     webhook_signer = Signer(await _secret(db, "webhooks", settings))
+    outputs = PullOutputs(db, parts.media)
     if worker is not None:
+        desk.place_freed = worker.reconciler.place_freed
         sender = _sender(db, addresses, webhook_signer, metrics, parts.media_url, stack)
         worker.reconciler.deliveries = sender.wake
         db.on_touch(sender.touched)
@@ -288,6 +297,7 @@ async def _wire(
             allow_emulator=settings.allow_emulator,
         ),
         intake=intake,
+        pull=PullService(parts, desk, outputs, engine.advance),
         models=models,
         enabled=enabled,
         durations=durations,
@@ -337,6 +347,7 @@ async def _wire(
                 if sender is not None:
                     group.create_task(sender.run())
                 group.create_task(_keep_house(settings, db, uploads, metrics, server))
+                group.create_task(_keep_desk(desk, outputs))
             else:
                 # A reader's look (J5) may finish a job here too.
                 group.create_task(settler.run())
@@ -352,7 +363,7 @@ async def _wire(
             if server is not None:
                 group.create_task(server.keep_running())
 
-    return System(settings, db, context, app, feed, realtime, providers, base_url, background)
+    return System(settings, db, context, app, feed, desk, realtime, providers, base_url, background)
 
 
 async def _secret(db: Database, name: str, settings: Settings) -> bytes:
@@ -391,7 +402,7 @@ def _comfyui_doors(settings: Settings) -> dict[str, dict[str, str]]:
     return {f"{settings.comfyui_url.rstrip('/')}/view": _comfyui_headers(settings)}
 
 
-def _provider_settings(settings: Settings, offer: Offer, bring: Bring) -> ProviderSettings:
+def _provider_settings(settings: Settings, offer: Offer, bring: Bring, desk: PullDesk) -> ProviderSettings:
     fal = kie = replicate = openai = signed = comfyui = None
     if settings.comfyui_url is not None:
         comfyui = ComfySettings(
@@ -432,6 +443,7 @@ def _provider_settings(settings: Settings, offer: Offer, bring: Bring) -> Provid
         replicate=replicate,
         openai=openai,
         signed=signed,
+        pull=desk,
         comfyui=comfyui,
         templates=offer.templates,
         local_workers=settings.local_workers,
@@ -517,6 +529,18 @@ async def _learn(durations: Durations) -> None:
             end_if_canceled()
             log.warning("durations.failed", error=repr(error))
         await asyncio.sleep(5)
+
+
+async def _keep_desk(desk: PullDesk, outputs: PullOutputs) -> None:
+    """Hourly, of pull workers: ended tasks, and files that became nothing (O3)."""
+    while True:
+        try:
+            await desk.sweep()
+            await outputs.sweep()
+        except Exception as error:
+            end_if_canceled()
+            log.warning("desk.housekeeping_failed", error=repr(error))
+        await asyncio.sleep(HOUSEKEEPING_S)
 
 
 async def _keep_house(

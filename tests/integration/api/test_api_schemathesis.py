@@ -78,6 +78,8 @@ class Room:
                     case.path_parameters[name] = next(self._ids[before])
         if case.query and "wait" in case.query:
             case.query["wait"] = 0
+        if isinstance(case.body, dict) and "wait" in case.body:
+            case.body["wait"] = 0
 
 
 def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]:

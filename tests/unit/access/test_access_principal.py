@@ -23,6 +23,7 @@ EXPECTED = {
     "manage": {"secret": "oa", "publishable": "", "user": "oa", "session": "oa"},
     "admin": {"secret": "a", "publishable": "", "user": "", "session": ""},
     "credits.grant": {"secret": "oa", "publishable": "", "user": "", "session": ""},
+    "work": {"secret": "oa", "publishable": "", "user": "", "session": ""},
     "project.create": {"secret": "a", "publishable": "", "user": "-veoa", "session": ""},
     "socket": {"secret": "-veoa", "publishable": "-veoa", "user": "-veoa", "session": "-veoa"},
     "client_config": {"secret": "-veoa", "publishable": "-veoa", "user": "-veoa", "session": "-veoa"},
