@@ -11,6 +11,8 @@ import httpx
 from api_world import Json, World, ok, until
 from PIL import Image
 
+from safelight.jobs import work
+
 MODELS = """
 [[pull]]
 id = "my/painter"
@@ -73,12 +75,13 @@ async def make(client: httpx.AsyncClient, job: Json) -> Json:
 
 async def lease_ends(world: World, job: Json) -> None:
     """As if its time had passed: the row's times are moved, nothing else; the sweep finds it as it would in life."""
+    await in_hands(world, job)  # a look that is under way would have read the old time
     async with world.system.db.connection() as conn:
         await conn.execute(
             "update pull_tasks set leased_until = now() - interval '1 second' where job_id = $1 and state = 'leased'",
             UUID(job["id"]),
         )
-        await conn.execute("update job_work set look_at = now() where job_id = $1", UUID(job["id"]))
+        await work.look_now(conn, [UUID(job["id"])])
 
 
 async def attempts(world: World, job: Json) -> list[tuple[int, str]]:
