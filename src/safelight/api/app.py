@@ -97,8 +97,9 @@ def create_app(
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "safelight-client", "last-event-id",
-                           "apikey", "upload-offset", "content-range"],
-            expose_headers=[SEQ_HEADER, "Location", "Retry-After"],
+                           "apikey", "upload-offset", "content-range",
+                           "x-fal-target-url", "x-fal-queue-priority", "x-fal-request-timeout", "x-fal-runner-hint"],
+            expose_headers=[SEQ_HEADER, "Location", "Retry-After", "x-fal-request-id"],
             max_age=600,
         )  # fmt: skip
     return RequestObserver(whole, context.metrics)
@@ -306,7 +307,7 @@ class _BodyLimit:
 
 def _streams(path: str) -> bool:
     return (
-        path.startswith("/hooks/")
+        path.startswith(("/hooks/", "/compat/"))
         or (path.startswith("/v1/uploads/") and path.endswith("/content"))
         or (path.startswith("/v1/worker/jobs/") and "/outputs/" in path)
     )

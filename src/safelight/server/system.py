@@ -87,6 +87,7 @@ from safelight.realtime.flags import from_environment
 from safelight.realtime.service import Realtime
 from safelight.realtime.stream_watch import StreamWatch
 from safelight.server.counted import CountedProvider
+from safelight.server.fal_door import open_fal_door
 from safelight.server.inputs import InputDoor
 from safelight.server.settings import Settings
 
@@ -323,12 +324,13 @@ async def _wire(
         environ=os.environ,
         own_origins=context.own_origins,
     )
+    fal_door = await open_fal_door(context, settings, base_url, stack)
     app = create_app(
         context,
         media=media_route(store, signer, now),
         studio=STUDIO,
         cors_origins=settings.cors_origins,
-        extra=realtime.routes if is_realtime else (),
+        extra=(*(realtime.routes if is_realtime else ()), *([fal_door.route] if is_api else ())),
         follows_only=not is_api,
     )
     await bus.start()
@@ -344,6 +346,7 @@ async def _wire(
             group.create_task(waiting.run())
             if worker is not None:
                 group.create_task(worker.run())
+                group.create_task(fal_door.run())
                 if sender is not None:
                     group.create_task(sender.run())
                 group.create_task(_keep_house(settings, db, uploads, metrics, server))
