@@ -81,14 +81,22 @@ export function useCanvas(): Canvas {
 }
 
 /** Results by id: those the gallery holds, and the older ones, which are read once and kept right by the log. */
-export function useResults(ids: readonly string[]): ReadonlyMap<string, Generation> {
+export const useResults = (ids: readonly string[]): ReadonlyMap<string, Generation> => useRead(ids).rows;
+
+interface Read {
+  readonly rows: ReadonlyMap<string, Generation>;
+  /** Everything that was asked for is here, or nowhere. */
+  readonly settled: boolean;
+}
+
+function useRead(ids: readonly string[]): Read {
   const { project, readList, mutations } = useProject();
   const all = useGenerations();
   const wishes = useStore(mutations.generations);
   const held = useMemo(() => new Set(all?.rows.map(({ id }) => id)), [all]);
   const missing = [...new Set(ids)].filter((id) => !held.has(id)).sort();
   const asked = missing.slice(0, IDS_MAX);
-  const older = useQuery<List<Generation>>({
+  const { data: older, isPlaceholderData } = useQuery<List<Generation>>({
     queryKey: keys.narrowed(project, { ids: asked }),
     queryFn: () =>
       readList('/generations/by-ids', 'generations', narrowedTo({ ids: asked }), { body: { ids: asked } }),
@@ -96,8 +104,8 @@ export function useResults(ids: readonly string[]): ReadonlyMap<string, Generati
     placeholderData: keepPreviousData,
     ...LASTING,
     gcTime: 5 * 60_000,
-  }).data;
-  return useMemo(
+  });
+  const rows = useMemo(
     () =>
       new Map(
         overlay(wishes, [...(older?.rows ?? []), ...(all?.rows ?? [])])
@@ -106,19 +114,27 @@ export function useResults(ids: readonly string[]): ReadonlyMap<string, Generati
       ),
     [all, older, wishes],
   );
+  const isRead = asked.length === 0 || (older !== undefined && !isPlaceholderData);
+  return { rows, settled: all !== undefined && isRead };
 }
 
 const NO_JOBS: List<Job> = { rows: [], seqs: {}, seq: 0, nextCursor: null };
 
+export interface NodeTiles {
+  readonly tiles: ReadonlyMap<string, Tile>;
+  /** All results are here: a node without a tile shows nothing. */
+  readonly settled: boolean;
+}
+
 /** What each node shows: its placeholder, its result, or why there is none. */
-export function useNodeTiles(nodes: readonly CanvasNode[]): ReadonlyMap<string, Tile> {
+export function useNodeTiles(nodes: readonly CanvasNode[]): NodeTiles {
   const room = useProject();
-  const rows = useResults(nodes.flatMap((node) => resultOf(node) ?? []));
+  const { rows, settled } = useRead(nodes.flatMap((node) => resultOf(node) ?? []));
   const seqs = useNodeRows()?.seqs;
   const jobs = useJobs() ?? NO_JOBS;
   const { drafts, arrived, dismissed } = useStore(room.local);
   const before = useRef<ReadonlyMap<string, Tile>>(new Map());
-  return useMemo(() => {
+  const tiles = useMemo(() => {
     const tiles = new Map<string, Tile>();
     for (const node of nodes) {
       const nodeSeq = seqs?.[node.id] ?? 0;
@@ -130,6 +146,7 @@ export function useNodeTiles(nodes: readonly CanvasNode[]): ReadonlyMap<string, 
     before.current = tiles;
     return tiles;
   }, [nodes, seqs, rows, jobs, drafts, arrived, dismissed]);
+  return { tiles, settled };
 }
 
 /** So that a node is drawn anew only when something of its own changed. */

@@ -1,5 +1,5 @@
 export * from '@safelight/client';
-export { type Canvas, useCanvas, useNodeTiles, useResults } from './canvas';
+export { type Canvas, type NodeTiles, useCanvas, useNodeTiles, useResults } from './canvas';
 export {
   type SafelightProps,
   SafelightProvider,

@@ -9,6 +9,8 @@ export interface Board {
   readonly making: Making;
   readonly typing: Typing;
   readonly models: readonly Model[];
+  /** All results are here: a node that shows none has none. */
+  readonly settled: boolean;
   readonly onOpen: (tile: Tile) => void;
 }
 

@@ -59,7 +59,7 @@ export function useFlow(
   acts: Pick<CanvasMutations, 'move'>,
 ) {
   const held = useRef(new Set<string>());
-  const byPointer = useRef(false);
+  const dragged = useRef(new Set<string>());
   const byKeys = useRef<{ places: Map<string, { x: number; y: number }>; timer: number | null }>({
     places: new Map(),
     timer: null,
@@ -124,17 +124,22 @@ export function useFlow(
           now,
         ),
       );
-      if (byPointer.current) return;
-      const moves = changes.filter((change) => change.type === 'position');
-      for (const { id, position, dragging } of moves) {
-        if (position === undefined || dragging) continue;
+      const landed: [string, { x: number; y: number }][] = [];
+      for (const change of changes) {
+        if (change.type !== 'position' || change.position === undefined) continue;
+        const { id, position } = change;
         held.current.add(id);
-        byKeys.current.places.set(id, position);
-        if (byKeys.current.timer !== null) window.clearTimeout(byKeys.current.timer);
-        byKeys.current.timer = window.setTimeout(settleKeys, KEYS_PAUSE_MS);
+        if (change.dragging) dragged.current.add(id);
+        else if (dragged.current.delete(id)) landed.push([id, position]);
+        else {
+          byKeys.current.places.set(id, position);
+          if (byKeys.current.timer !== null) window.clearTimeout(byKeys.current.timer);
+          byKeys.current.timer = window.setTimeout(settleKeys, KEYS_PAUSE_MS);
+        }
       }
+      settle(landed);
     },
-    [settleKeys],
+    [settle, settleKeys],
   );
   const onEdgesChange = useCallback(
     (changes: EdgeChange[]) =>
@@ -147,27 +152,11 @@ export function useFlow(
     [],
   );
 
-  const hold = useCallback((moving: readonly FlowNode[]) => {
-    byPointer.current = true;
-    for (const { id } of moving) held.current.add(id);
-  }, []);
-  const letGo = useCallback(
-    (moving: readonly FlowNode[]) => {
-      byPointer.current = false;
-      settle(moving.map(({ id, position }) => [id, position] as const));
-    },
-    [settle],
-  );
-
   return {
     nodes,
     edges,
     onNodesChange,
     onEdgesChange,
-    onHold: useCallback((_: unknown, __: FlowNode, moving: FlowNode[]) => hold(moving), [hold]),
-    onLetGo: useCallback((_: unknown, __: FlowNode, moving: FlowNode[]) => letGo(moving), [letGo]),
-    onHoldMany: useCallback((_: unknown, moving: FlowNode[]) => hold(moving), [hold]),
-    onLetGoMany: useCallback((_: unknown, moving: FlowNode[]) => letGo(moving), [letGo]),
     /** Chooses the one that is just being made, as soon as it is there. */
     choose(id: string, then: Then) {
       awaited.current = { id, then };

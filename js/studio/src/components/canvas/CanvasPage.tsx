@@ -20,6 +20,7 @@ import { glide, useCreating } from '../../canvas/useCreating';
 import { useFlow, useSeen } from '../../canvas/useFlow';
 import { mayJoin, type NodeKind } from '../../canvas/wiring';
 import { go, openTile, useRoute } from '../../route';
+import { clearSelection } from '../../selection';
 import { useTheme } from '../../theme';
 import type { Seed } from '../Composer';
 import { Lightbox } from '../Lightbox';
@@ -66,11 +67,12 @@ function Surface({ canvas, onReuse }: { readonly canvas: Canvas } & CanvasPagePr
   const { models } = useModels();
   const view = useReactFlow<FlowNode>();
   const { acts } = canvas;
-  const tiles = useNodeTiles(canvas.nodes);
+  const { tiles, settled } = useNodeTiles(canvas.nodes);
   const surface = useRef<HTMLDivElement>(null);
   const [typing] = useState(() => createTyping(acts));
   const texts = useStore(typing.texts);
   useEffect(() => typing.flush, [typing]);
+  useEffect(clearSelection, []); // what was chosen in the gallery is not what Delete means here
 
   // With the words that are being written here: what is made is made of what is seen.
   const nodes = useMemo(
@@ -95,8 +97,8 @@ function Surface({ canvas, onReuse }: { readonly canvas: Canvas } & CanvasPagePr
   const flow = useFlow(seen, canvas.edges, acts);
   const onOpen = useCallback((tile: { id: string }) => openTile(tile.id), []);
   const board = useMemo(
-    () => ({ acts, making, typing, models, onOpen }),
-    [acts, making, typing, models, onOpen],
+    () => ({ acts, making, typing, models, settled, onOpen }),
+    [acts, making, typing, models, settled, onOpen],
   );
 
   const chosen = flow.nodes.filter(({ selected }) => selected);
@@ -142,10 +144,6 @@ function Surface({ canvas, onReuse }: { readonly canvas: Canvas } & CanvasPagePr
           nodeTypes={TYPES}
           onNodesChange={flow.onNodesChange}
           onEdgesChange={flow.onEdgesChange}
-          onNodeDragStart={flow.onHold}
-          onNodeDragStop={flow.onLetGo}
-          onSelectionDragStart={flow.onHoldMany}
-          onSelectionDragStop={flow.onLetGoMany}
           onConnect={({ source, target }: Connection) => making.join(source, target)}
           isValidConnection={({ source, target }) => mayJoin(source, target, nodes, canvas.edges)}
           onBeforeDelete={async (gone) => {

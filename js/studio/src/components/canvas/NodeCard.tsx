@@ -1,3 +1,4 @@
+import { resultOf } from '@safelight/react';
 import { Handle, type NodeProps, Position } from '@xyflow/react';
 import { ArrowUp, Box, Clapperboard, Image, type LucideIcon, Type, WandSparkles } from 'lucide-react';
 import { memo } from 'react';
@@ -62,7 +63,7 @@ export const NodeCard = memo(function NodeCard({ data, selected, dragging }: Nod
 });
 
 function Shows({ data, kind }: { readonly data: FlowNode['data']; readonly kind: NodeKind | null }) {
-  const { acts, making, models, onOpen } = useBoard();
+  const { acts, making, models, settled, onOpen } = useBoard();
   const { row, tile } = data;
   const fitting = kind === null ? [] : modelsFor(kind, models);
   const model = modelOf(row, fitting, data.start);
@@ -75,7 +76,9 @@ function Shows({ data, kind }: { readonly data: FlowNode['data']; readonly kind:
     <>
       {tile === null ? (
         <p className="node-empty" data-kind={kind}>
-          {models.length === 0 ? '' : (why ?? 'Ready to be made')}
+          {models.length > 0 &&
+            settled &&
+            (why ?? (resultOf(row) ? 'Its result was deleted' : 'Ready to be made'))}
         </p>
       ) : (
         <NodeTile key={tile.id} tile={tile} model={made ?? model} onOpen={onOpen} />
