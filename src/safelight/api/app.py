@@ -24,6 +24,7 @@ from safelight.api import (
     hooks,
     jobs,
     library,
+    models,
     ops,
     problem,
     session,
@@ -76,7 +77,7 @@ def create_app(
     problem.install(app)
     resources = (
         jobs.router, library.router, shots.router, canvas.router, templates.router, uploads.router, credits.router,
-        session.router, webhook_endpoints.router, worker_api.router,
+        session.router, models.router, webhook_endpoints.router, worker_api.router,
     )  # fmt: skip
     for router in (*(resources if not follows_only else ()), changes.router, ops.router):
         app.include_router(router)

@@ -16,8 +16,10 @@ from safelight.access.gate import Gate
 from safelight.access.principal import Principal
 from safelight.access.sessions import COOKIE, Sessions
 from safelight.db.pool import Database, Transaction
+from safelight.jobs.breakers import Breakers
 from safelight.jobs.inbox import Intake
 from safelight.jobs.learning import Durations
+from safelight.jobs.offered import Offered
 from safelight.jobs.pull_service import PullService
 from safelight.jobs.service import JobService
 from safelight.jobs.taking import mark_origin
@@ -64,6 +66,8 @@ class Context:
     models: Registry
     enabled: frozenset[str]
     durations: Durations
+    breakers: Breakers
+    offered: Offered
     feed: Feed
     streams: StreamWatch
     uploads: Uploads

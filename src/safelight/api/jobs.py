@@ -13,7 +13,7 @@ from safelight.access.principal import Action, Principal
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer, origin_of
 from safelight.api.problem import documented
-from safelight.jobs import reads, trace, words
+from safelight.jobs import attempts, reads, trace, words
 from safelight.jobs.errors import JobNotFound
 from safelight.jobs.submission import Submission
 from safelight.library import checked
@@ -234,6 +234,23 @@ async def retry(job: UUID, request: Request, ctx: Ctx, who: Who) -> Response:
     await allowed_job(ctx, who, job, "write")
     done = await ctx.jobs.retry(job, origin_of(request))
     return answer(shown(ctx, done.job), 202, seq=done.seq)
+
+
+@router.get(
+    "/v1/jobs/{job}/attempts",
+    response_model=resources.Attempts,
+    responses=_JOB_PROBLEMS,
+    summary="List a job's attempts",
+)
+async def list_attempts(job: UUID, ctx: Ctx, who: Who) -> Response:
+    """Each request to a provider, oldest first: by whom, what became of it, and what the provider says it cost.
+
+    `late`: it ended well after the job had gone on without it. Its result is not shown and nobody was charged for it.
+    """
+    await allowed_job(ctx, who, job, "read")
+    async with ctx.db.connection() as conn:
+        rows = await attempts.of_job(conn, job)
+    return answer({"items": [dict(row) for row in rows], "next_cursor": None})
 
 
 @router.get("/v1/jobs/{job}/trace", response_model=resources.Trace, responses=_JOB_PROBLEMS, summary="Trace a job")

@@ -100,6 +100,7 @@ class Problem(BaseModel):
     epoch: str | None = Field(None, description="must_refetch: the log's present life")
     head: int | None = Field(None, description="must_refetch: where the log ends")
     oldest: int | None = Field(None, description="must_refetch: the oldest entry kept")
+    suggestions: list[str] | None = Field(None, description="unknown_model: names that may have been meant")
     offset: int | None = Field(None, description="conflict of an upload: how many bytes have arrived")
 
 

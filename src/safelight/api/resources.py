@@ -86,6 +86,26 @@ class Quote(BaseModel):
     credits: int
 
 
+class Attempt(BaseModel):
+    number: int
+    provider: str
+    endpoint: str
+    state: Literal["sending", "refused", "unknown", "accepted", "succeeded", "failed", "canceled", "abandoned"]
+    task_id: str | None = Field(description="The provider's own name of the task")
+    sent_at: datetime
+    accepted_at: datetime | None
+    ended_at: datetime | None
+    stop_asked_at: datetime | None
+    late: bool = Field(description="It ended well when the job had gone on without it: not shown, not charged")
+    failure: dict[str, Any] | None
+    cost: Any = Field(description="What the provider says it billed, where it does")
+
+
+class Attempts(BaseModel):
+    items: list[Attempt]
+    next_cursor: str | None = None
+
+
 class TraceStep(BaseModel):
     step: str
     at: datetime

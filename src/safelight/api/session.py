@@ -1,4 +1,4 @@
-"""Who is here and what they may open: the studio's session, projects, models, keys, members, flags."""
+"""Who is here and what they may open: the studio's session, projects, keys, members, flags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.problem import documented
 from safelight.db.pool import Transaction
 from safelight.library.page import ById, decode, encode, instant
-from safelight.providers.registry import public_model
 from safelight.realtime import flags
 
 log: Final = structlog.get_logger("api")
@@ -73,17 +72,6 @@ async def session(ctx: Ctx, who: Who) -> Response:
     role = await ctx.gate.project_role(who, first) if first else None
     user = {"id": who.user_id, "name": who.user_id or who.actor, "role": role.label if role else None}
     return answer({"project_id": first, "projects": listed, "user": user})
-
-
-@router.get("/v1/models", response_model=resources.Models, responses=PROBLEMS, summary="List models")
-async def models(ctx: Ctx, who: Who) -> Response:
-    """What can be asked of this installation: `enabled` is false where the provider's key is missing."""
-    items: list[dict[str, Any]] = []
-    for model in ctx.models:
-        usable = any(route.provider in ctx.enabled for route in model.routes)
-        learnt_s = ctx.durations.expected_s(model.provider, model.routes[0].endpoint, model.eta_s)
-        items.append({**public_model(model), "enabled": usable, "eta_s": round(learnt_s, 1)})
-    return answer({"items": items, "next_cursor": None})
 
 
 @router.get("/v1/projects", response_model=resources.ProjectPage, responses=PROBLEMS, summary="List projects")

@@ -34,7 +34,7 @@ from safelight.emulators.signing import FalSigner
 from safelight.emulators.task import Broken, Order, Stopped, Succeeded, Task, abridge, attempt_of
 from safelight.emulators.timeline import Phase
 from safelight.emulators.wanted import Unwanted, read_wanted
-from safelight.emulators.wire import BadBody, json_answer, origin_of, read_object
+from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_object
 
 BIG_RESULT_BYTES = 10_000  # from here on fal keeps a result for minutes only (§1.6)
 STREAM_TICK_S = 0.1
@@ -191,6 +191,8 @@ class Fal:
             return None
         if fault == "lose_request":
             return Dropped()
+        if fault == "503_gateway":
+            return gateway_503()
         status, body = REFUSED[fault]
         headers: dict[str, str] = {}
         if status == 429 and order.faults.retry_after_s is not None:

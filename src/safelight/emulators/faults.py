@@ -37,6 +37,7 @@ SubmitFault = Literal[
     "455",
     "500",
     "503",
+    "503_gateway",  # the gateway's own page: it never got to the provider
 ]
 ResultFault = Literal[
     "expired",  # the file is gone
@@ -58,7 +59,9 @@ ResultFault = Literal[
 StatusFault = Literal["unknown", "500", "hang", "404"]
 CancelFault = Literal["ignored", "late", "too_late", "missing", "webhook"]
 
-REFUSALS: frozenset[SubmitFault] = frozenset({"lose_request", "401", "402", "404", "422", "429", "455", "500", "503"})
+REFUSALS: frozenset[SubmitFault] = frozenset(
+    {"lose_request", "401", "402", "404", "422", "429", "455", "500", "503", "503_gateway"}
+)
 """Submit faults after which nothing was accepted."""
 
 PRIVATE_URL = "http://169.254.169.254/latest/meta-data/"

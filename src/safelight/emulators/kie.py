@@ -35,7 +35,7 @@ from safelight.emulators.settings import HANG_S, EmulatorSettings
 from safelight.emulators.signing import kie_headers
 from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge, attempt_of
 from safelight.emulators.wanted import Unwanted, read_wanted
-from safelight.emulators.wire import BadBody, json_answer, origin_of, read_object
+from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_object
 
 RATE_WINDOW_S = 10.0
 SIGNED_URLS_MAX = 10_000
@@ -201,6 +201,8 @@ class Kie:
             return None
         if fault == "lose_request":
             return Dropped()
+        if fault == "503_gateway":
+            return gateway_503()
         if fault == "503":
             return Response("<html>503 Service Temporarily Unavailable", 503, media_type="text/html")
         return self._answer(int(fault))

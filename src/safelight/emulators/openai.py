@@ -34,7 +34,7 @@ from safelight.emulators.openai_bodies import (
 from safelight.emulators.openai_form import read_form
 from safelight.emulators.settings import HANG_S
 from safelight.emulators.task import JSON, Broken, Order, Succeeded, Task, abridge
-from safelight.emulators.wire import BadBody, json_answer, origin_of, read_bytes, read_object
+from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_bytes, read_object
 
 MINUTE_S = 60.0
 CLIENT_ID_MAX = 512
@@ -223,6 +223,8 @@ class OpenAI:
                 headers = {"retry-after": f"{order.faults.retry_after_s:g}"}
             else:
                 headers = {"x-ratelimit-remaining-images": "0", "x-ratelimit-reset-images": "1.5s"}
+        if fault == "503_gateway":
+            return gateway_503()
         return self._refuse(REFUSED[fault], headers)
 
     def _too_many(self, count: int) -> Response | None:

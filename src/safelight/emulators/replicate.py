@@ -35,7 +35,7 @@ from safelight.emulators.settings import HANG_S, EmulatorSettings
 from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge, attempt_of
 from safelight.emulators.uploads import UploadStore
 from safelight.emulators.wanted import Unwanted, read_wanted
-from safelight.emulators.wire import BadBody, json_answer, origin_of, read_object
+from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_object
 
 EVENTS = ("start", "output", "logs", "completed")
 LOGS_EVERY_S = 0.5  # `output` and `logs` at most every 500 ms (§3.3)
@@ -380,5 +380,7 @@ def _named(request: Request, body: JSON) -> tuple[str, str, str | None]:
 
 
 def _refused(fault: str) -> Response:
+    if fault == "503_gateway":
+        return gateway_503()
     status, body = REFUSED[fault]
     return json_answer(problem(status, body), status)

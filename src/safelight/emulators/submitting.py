@@ -12,7 +12,7 @@ from safelight.emulators.engine import Dialect, Engine, Overloaded
 from safelight.emulators.faults import REFUSALS
 from safelight.emulators.settings import HANG_S
 from safelight.emulators.task import Order, Task, attempt_of
-from safelight.emulators.wire import json_answer
+from safelight.emulators.wire import gateway_503, json_answer
 
 Refuse = Callable[[int], Response]
 """An error answer in the provider's own form."""
@@ -53,6 +53,8 @@ def _refused(order: Order, refuse: Refuse) -> Response:
     fault = order.faults.submit
     if fault == "lose_request":
         return Dropped()
+    if fault == "503_gateway":
+        return gateway_503()
     if fault == "503":
         return Response("<html>503 Service Temporarily Unavailable", 503, media_type="text/html")
     answer = refuse(int(fault or 500))

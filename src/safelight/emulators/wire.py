@@ -25,6 +25,16 @@ def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
 
 
+def gateway_503() -> Response:
+    """nginx's own page: the request went no further."""
+    said = "503 Service Temporarily Unavailable"
+    page = (
+        f"<html>\r\n<head><title>{said}</title></head>\r\n<body>\r\n<center><h1>{said}</h1></center>\r\n"
+        "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    )
+    return Response(page, 503, media_type="text/html")
+
+
 async def read_bytes(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Raises BadBody when there is more than `bytes_max`."""
     body = bytearray()

@@ -39,19 +39,21 @@ def token_fits(token: str, token_hash: bytes) -> bool:
 async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
     """Make the next attempt of queued jobs and move them to `submitting`; None for a job that has moved on.
 
-    A refused attempt is taken again: the provider never had that one. The caller gives up the transaction on any None.
+    Sent to the provider that the given row names. A refused attempt is taken again, unless the job goes to another
+    provider now: this one never had it. The caller gives up the transaction on any None.
     """
     begun = [_next_attempt(job) for job in jobs]
     moved = await conn.fetch(
         """
         with given as (
-            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bytea[]) as g (job_id, id, number, token_hash)
+            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bytea[], $5::text[], $6::text[])
+                as g (job_id, id, number, token_hash, provider, endpoint)
         ), again as (
             update attempts a set state = 'sending', token_hash = g.token_hash, sent_at = now()
             from given g where a.id = g.id
         ), moved as (
             update jobs j set stage = 'submitting', attempt = g.number, tries = tries + 1,
-                submitted_at = coalesce(submitted_at, now())
+                provider = g.provider, endpoint = g.endpoint, submitted_at = coalesce(submitted_at, now())
             from given g where j.id = g.job_id and stage = 'queued' and cancel_requested_at is null
             returning j.id, j.project_id, j.provider, j.endpoint
         ), made as (
@@ -60,7 +62,8 @@ async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
             from moved m join given g on g.job_id = m.id
             where not exists (select from attempts a where a.id = g.id)
         ), traced as (
-            insert into job_trace (job_id, attempt, step) select g.job_id, g.number, 'sending'
+            insert into job_trace (job_id, attempt, step, detail)
+            select g.job_id, g.number, 'sending', jsonb_build_object('provider', g.provider)
             from moved m join given g on g.job_id = m.id
         )
         select id from moved
@@ -69,6 +72,8 @@ async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
         [each.id for each in begun],
         [each.number for each in begun],
         [hash_token(each.token) for each in begun],
+        [job["provider"] for job in jobs],
+        [job["endpoint"] for job in jobs],
     )
     ids = {row["id"] for row in moved}
     return [each if job["id"] in ids else None for job, each in zip(jobs, begun, strict=True)]
@@ -76,7 +81,8 @@ async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
 
 def _next_attempt(job: Row) -> NewAttempt:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    if job["attempt_state"] == "refused":
+    is_there = (job["attempt_provider"], job["attempt_endpoint"]) == (job["provider"], job["endpoint"])
+    if job["attempt_state"] == "refused" and is_there:
         return NewAttempt(job["attempt_id"], job["attempt"], token)
     return NewAttempt(uuid7s.uuid7(), job["attempt"] + 1, token)
 
@@ -187,16 +193,41 @@ async def keep_outputs(conn: Conn, job_id: UUID, number: int, outputs: list[dict
     )
 
 
-async def record_late_cost(conn: Conn, attempt_id: UUID, state: str, cost: Any) -> None:
-    """An attempt that the job no longer waits for has ended after all: what it cost is known (providers.md §7.3)."""
+async def record_late_end(
+    conn: Conn, attempt_id: UUID, state: str, cost: Any, outputs: list[dict[str, Any]] | None
+) -> None:
+    """An attempt that the job no longer waits for has ended after all: what it cost is known (providers.md §7.3).
+
+    What it made is noted as `late`: it belongs to no generation, and nobody is charged for it.
+    """
     await conn.execute(
         """
-        update attempts set state = $2, cost = coalesce($3::jsonb, cost), ended_at = now()
-        where id = $1 and state in ('abandoned', 'unknown', 'sending', 'accepted')
+        with ended as (
+            update attempts set state = $2, cost = coalesce($3::jsonb, cost), outputs = coalesce($4::jsonb, outputs),
+                late = $2 = 'succeeded', ended_at = now()
+            where id = $1 and state in ('abandoned', 'unknown', 'sending', 'accepted')
+            returning job_id, number, provider, late, cost
+        )
+        insert into job_trace (job_id, attempt, step, detail)
+        select job_id, number, 'late_result', jsonb_build_object('provider', provider, 'cost', cost)
+        from ended where late
         """,
         attempt_id,
         state,
         cost,
+        outputs,
+    )
+
+
+async def of_job(conn: Conn, job_id: UUID) -> list[Row]:
+    """Every attempt, oldest first."""
+    return await conn.fetch(
+        """
+        select number, provider, endpoint, state, task_id, sent_at, accepted_at, ended_at, stop_asked_at, late, failure,
+            cost
+        from attempts where job_id = $1 order by number
+        """,
+        job_id,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -35,8 +36,13 @@ class IdempotencyMismatch(JobError):
 
 
 class UnknownModel(JobError):
-    def __init__(self, model: str) -> None:
-        super().__init__("unknown_model", f"There is no model {model!r}; GET /v1/models lists them.")
+    """`nearest`: what may have been meant."""
+
+    def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
+        said = f"There is no model {model!r}; GET /v1/models lists them."
+        if nearest:
+            said = f"There is no model {model!r}. Did you mean {' or '.join(nearest)}? GET /v1/models lists them all."
+        super().__init__("unknown_model", said, suggestions=list(nearest) or None)
 
 
 class InvalidSubmission(JobError):

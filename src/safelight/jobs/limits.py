@@ -88,6 +88,18 @@ async def block(conn: Conn, blocked: Mapping[UUID, Blocked]) -> None:
     )
 
 
+async def move(conn: Conn, moved: Sequence[tuple[UUID, str]]) -> None:
+    """From now on these jobs wait for, and take, places at another provider."""
+    await conn.execute(
+        """
+        update job_work w set provider = g.provider from unnest($1::uuid[], $2::text[]) as g (job_id, provider)
+        where w.job_id = g.job_id
+        """,
+        [job_id for job_id, _ in moved],
+        [provider for _, provider in moved],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Jobs wait for a place at this provider; `taken` are taken, and the next turn is in `next_turn_s` (or was)."""

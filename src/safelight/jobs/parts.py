@@ -9,7 +9,9 @@ from uuid import UUID
 
 from safelight.db.pool import Database
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.breakers import Breakers
 from safelight.jobs.learning import Durations
+from safelight.jobs.offered import Offered
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
 from safelight.jobs.settler import Settler
@@ -31,6 +33,8 @@ class Parts:
     aftermath: Aftermath
     metrics: Metrics
     durations: Durations
+    breakers: Breakers
+    offered: Offered
     now: Callable[[], datetime]
     webhook_url: Callable[[str, UUID, str], str | None]
     """`webhook_url(provider, attempt, token)`; None where the outside cannot reach us."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from safelight.jobs.breaker import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,15 @@ class JobPolicy:
     """`resubmit` risks a second bill for a second chance: the operator's choice, not ours."""
     tries_max: int = 3
     """Attempts at one job before a transient failure is final."""
+    busy_refusals_max: int = 3
+    """How often a busy provider (429) is asked by one job before the model's next is."""
+    busy_patience_s: float = 10.0
+    """A busy provider that wants more time than this is not waited for where there is another."""
+    attempt_patience: float = 10.0
+    """Times its usual duration, after which another provider is asked, where there is one (P6)…"""
+    attempt_patience_min_s: float = 300.0
+    """…but no sooner than this: a queue at the provider is not yet trouble."""
+    breaker: Rule = field(default_factory=Rule)
     retry_delay_s: float = 2.0
     """Before the second attempt; doubles."""
     cancel_grace_s: float = 30.0

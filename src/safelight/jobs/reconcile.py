@@ -11,16 +11,16 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
-from safelight.db.pool import Conn
-from safelight.jobs import attempts, limits, work
+from safelight.db.pool import Conn, Row
+from safelight.jobs import attempts, limits, said, work
 from safelight.jobs.parts import Parts
 from safelight.jobs.stopping import end_if_canceled
-from safelight.providers.base import Canceled, Failed, Missing, ProviderError, Succeeded, TaskRef
+from safelight.providers.base import Canceled, Failed, Missing, Provider, ProviderError, Succeeded, TaskRef, Unchanged
 
 log: Final = structlog.get_logger("jobs")
 
@@ -43,6 +43,9 @@ class Situation:
     has_webhooks: bool
     has_deliveries: bool
     """Outgoing webhooks are due: asked here so that an idle installation asks one question and no more."""
+    breakers: list[dict[str, Any]]
+    """Rows, as `Breakers.learn` takes them: asked here, so that nobody asks for each job."""
+    models_version: int
 
 
 async def situation(conn: Conn) -> Situation:
@@ -54,7 +57,9 @@ async def situation(conn: Conn) -> Situation:
                    as next_due_s,
                exists (select from job_work where blocked in ('provider', 'project', 'rate')) as has_blocked,
                exists (select from inbox where processed_at is null) as has_webhooks,
-               exists (select from webhook_deliveries where state = 'pending' and due_at <= now()) as has_deliveries
+               exists (select from webhook_deliveries where state = 'pending' and due_at <= now()) as has_deliveries,
+               (select coalesce(jsonb_agg(to_jsonb(b)), '[]') from provider_breakers b) as breakers,
+               (select version from models_version where one) as models_version
         """
     )
     assert row is not None
@@ -112,6 +117,8 @@ class Reconciler:
             self._has_blocked = False  # but for those who say so while we look
             now = await situation(conn)
             self._has_blocked = self._has_blocked or now.has_blocked
+            self._parts.breakers.learn(now.breakers)
+            await self._parts.offered.learn(conn, now.models_version)
             if now.has_webhooks:
                 self._webhooks()
             if now.has_deliveries:
@@ -150,7 +157,7 @@ class Reconciler:
                     where state = 'abandoned' and task_id is not null and sent_at > now() - $1::interval
                       and (watched_at is null or watched_at < now() - make_interval(secs => $2))
                     order by watched_at nulls first limit $3 for update skip locked)
-                returning id, provider, task_id, endpoint, handle
+                returning id, provider, task_id, endpoint, handle, said, stop_asked_at
                 """,
                 WATCH_FOR,
                 WATCH_EVERY_S,
@@ -161,15 +168,27 @@ class Reconciler:
             if provider is None:
                 continue
             try:
-                seen = await provider.inspect(TaskRef(row["task_id"], row["endpoint"], row["handle"] or {}))
+                await self._watch(provider, row)
             except ProviderError as error:
                 log.info("watch.silent", attempt=str(row["id"]), error=repr(error))
-                continue
-            state, cost = _end_of(seen)
-            if state is not None:
-                async with parts.db.connection() as conn:
-                    await attempts.record_late_cost(conn, row["id"], state, cost)
-                log.info("watch.ended", attempt=str(row["id"]), state=state)
+
+    async def _watch(self, provider: Provider, row: Row) -> None:
+        """See what became of a task that nobody waits for; one that still runs is asked to stop, once."""
+        parts, ref = self._parts, TaskRef(row["task_id"], row["endpoint"], row["handle"] or {})
+        seen = await provider.inspect(ref)
+        if isinstance(seen, Unchanged) and row["said"] is not None:
+            seen = said.from_json(row["said"])
+        state, cost = _end_of(seen)
+        if state is not None:
+            made = seen if isinstance(seen, Succeeded) and not attempts.has_bytes_in_hand(seen) else None
+            outputs = attempts.outputs_to_json(made) if made is not None else None
+            async with parts.db.connection() as conn:
+                await attempts.record_late_end(conn, row["id"], state, cost, outputs)
+            log.info("watch.ended", attempt=str(row["id"]), state=state)
+        elif provider.capabilities.cancel and row["stop_asked_at"] is None:
+            await provider.cancel(ref)
+            async with parts.db.connection() as conn:
+                await conn.execute("update attempts set stop_asked_at = now() where id = $1", row["id"])
 
 
 def _nobody() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,16 +13,16 @@ from uuid import UUID
 import structlog
 
 from safelight.db.group_commit import GroupCommit
-from safelight.db.pool import Row, Transaction
-from safelight.jobs import attempts, decide, limits, trace
-from safelight.jobs.conclude import conclude, view
+from safelight.db.pool import Conn, Row, Transaction
+from safelight.jobs import attempts, breaker, decide, limits, progress, routing, trace, words
+from safelight.jobs.conclude import conclude, next_route, requeue, routes_of, view
 from safelight.jobs.decide import Progress
 from safelight.jobs.insist import insist
 from safelight.jobs.keeping import keep
 from safelight.jobs.lease import LET_GO, LetGo, holding_lease
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
-from safelight.jobs.schedule import backoff_s, next_look
+from safelight.jobs.schedule import next_look
 from safelight.jobs.starts import start_url
 from safelight.providers.base import (
     Accepted,
@@ -36,19 +37,17 @@ from safelight.providers.base import (
     SubmitRequest,
     Succeeded,
 )
-from safelight.providers.model_input import InputFault, InputInvalid, validate_input
+from safelight.providers.model_input import InputFault, InputInvalid, for_route, validate_input
+from safelight.providers.registry import Route
 
 log: Final = structlog.get_logger("jobs")
 
-REFUSED_WAIT_S: Final = 2.0
-"""After a refusal that does not say how long to wait. Grows while refusals go on."""
-REFUSED_WAIT_MAX_S: Final = 60.0
 LAST_ANSWER_S: Final = 5.0
 """A worker that is being stopped waits so long for answers to what it has sent: supervisors kill after ten or more."""
 LAST_NOTE_S: Final = 3.0
 GROUP_MAX: Final = 64
 """Attempts begun, or answers noted, in one transaction."""
-_NOT_SENT: Final = Refused(Failure("not_sent", "The worker was stopped before it asked.", transient=True), 0.1)
+_NOT_SENT: Final = Refused(Failure(decide.NOT_SENT, "The worker was stopped before it asked.", transient=True), 0.1)
 
 
 class Sending:
@@ -58,14 +57,55 @@ class Sending:
         self._answers = GroupCommit(parts.db, _note_answers, batch_max=GROUP_MAX)
 
     async def send(self, job: Row) -> datetime | LetGo | None:
-        """Make the attempt, ask, and note the answer.
+        """Make the attempt at the first provider that may be asked now, ask, and note the answer.
 
         Returns when to come again if there is no place now, or that the lease was let go with the answer.
         """
-        parts = self._parts
+        breakers = self._parts.breakers
+        routes: Sequence[Route] = routes_of(job, self._parts)
+        paused: limits.Blocked | None = None
+        while routes:
+            choice = routing.choose(routes, breakers.gate)
+            if choice is None:
+                break
+            name = choice.route.provider
+            if choice.is_probe and not await breakers.claim_probe(name):
+                continue  # somebody else tries it: for us its gate is shut from now on
+            turn = _Turn({**job, "provider": name, "endpoint": choice.route.endpoint}, choice.route)
+            try:
+                outcome = await self._send(turn)
+            finally:
+                if choice.is_probe and not turn.has_asked:
+                    await breakers.note(name, breaker.Dropped())
+            if not isinstance(outcome, limits.Blocked):
+                return outcome
+            if outcome.why != "paused":
+                return outcome.until or job["deadline_at"]
+            # Our account there has a problem: who else can make it?
+            paused = outcome
+            routes = _without(routes, name)
+        if paused is not None:
+            return paused.until or job["deadline_at"]
+        return await self._wait_for_recovery(job, [route.provider for route in routes])
+
+    async def _wait_for_recovery(self, job: Row, providers: Sequence[str]) -> datetime:
+        """Nobody who could make it is in service: it stays in the queue and says so."""
+        parts, until = self._parts, min(self._parts.breakers.until(providers), job["deadline_at"])
+        said = Progress(Stage.QUEUED, message=words.out_of_service(providers))
+
+        async def note(tx: Transaction) -> None:
+            await limits.block(tx.conn, {job["id"]: limits.Blocked("breaker", until)})
+            if job["blocked"] != "breaker":
+                await parts.board.report(tx.conn, job, said, None)
+
+        await parts.db.run(note)
+        return until
+
+    async def _send(self, turn: _Turn) -> datetime | LetGo | limits.Blocked | None:
+        parts, job = self._parts, turn.job
         provider = parts.providers[job["provider"]]
         try:
-            model_input = await self._complete_input(job)
+            model_input = await self._complete_input(job, turn.route)
         except InputInvalid as error:
             failure = Failure("invalid_input", f"The input no longer fits the model: {error}")
             await conclude(parts, job, decide.End(Stage.FAILED, failure))
@@ -76,7 +116,8 @@ class Sending:
             return None
         if isinstance(begun, limits.Blocked):
             parts.aftermath.wanted()
-            return begun.until or job["deadline_at"]
+            return begun
+        turn.has_asked = True
         request = SubmitRequest(
             attempt_id=str(begun.id),
             endpoint=job["endpoint"],
@@ -112,6 +153,9 @@ class Sending:
             wanted.append(
                 limits.Wanted(job["id"], job["provider"], job["project_id"], able.concurrency, able.rate_per_s)
             )
+        moved = [(job["id"], job["provider"]) for job in jobs if job["provider"] != job["work_provider"]]
+        if moved:
+            await limits.move(tx.conn, moved)
         places = await limits.take_places(tx.conn, wanted, project_places=parts.policy.project_concurrency)
         blocked = {job["id"]: why for job, why in zip(jobs, places, strict=True) if why is not None}
         if blocked:
@@ -124,9 +168,11 @@ class Sending:
                     raise _MovedOn
                 outcomes[job["id"]] = begun
                 tx.touch(job["project_id"])
+                if job["blocked"] == "breaker":
+                    await progress.clear(tx.conn, job["id"])  # what it waited for is over
         return [outcomes[job["id"]] for job in jobs]
 
-    async def _complete_input(self, job: Row) -> dict[str, object]:
+    async def _complete_input(self, job: Row, route: Route) -> dict[str, object]:
         model = self._parts.models.get(job["model"])
         if model is None:
             return dict(job["input"])
@@ -137,7 +183,9 @@ class Sending:
             if url is None:
                 # Without it the provider would make, and bill, something else.
                 raise InputInvalid([InputFault(("body", "start"), "The start image is no longer there", "not_found")])
-        return validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=self._parts.allow_emulator)
+        allow_emulator = self._parts.allow_emulator
+        complete = validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=allow_emulator)
+        return for_route(route, complete)
 
     async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> LetGo | None:
         parts, inline = self._parts, provider.capabilities.inline
@@ -175,6 +223,7 @@ class Sending:
     async def _answered(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> LetGo | None:
         """Note what the provider said; `asking` is done."""
         parts = self._parts
+        await self._tell_breaker(job, provider, asking)
         try:
             accepted = asking.result()
         except Refused as refusal:
@@ -187,7 +236,8 @@ class Sending:
             log.error("provider.account", provider=provider.name, code=error.failure.code, said=error.failure.body)
             async with parts.db.connection() as conn:
                 await limits.pause(conn, provider.name, for_s=parts.policy.account_pause_s, why=error.failure.message)
-            await conclude(parts, job, decide.End(Stage.FAILED, error.failure))
+            verdict = decide.after_account_problem(view(job, parts), error.failure, parts.now(), parts.policy)
+            await conclude(parts, job, verdict)
         except (Ambiguous, TimeoutError) as error:
             log.warning("submit.unknown", job=str(job["id"]), attempt=job["attempt"], error=repr(error))
             if provider.capabilities.inline:
@@ -200,6 +250,20 @@ class Sending:
         else:
             return await self._accepted(job, provider, accepted)
         return None
+
+    async def _tell_breaker(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> None:
+        """What became of a submit says how the provider is (P6). What is made on this machine has no outage."""
+        if provider.capabilities.inline or asking.cancelled():
+            return
+        match asking.exception():
+            case Refused(failure=failure) | Ambiguous(failure=failure) if failure.code != decide.BUSY:
+                event, said = breaker.Failed(job["sent_at"]), failure.message
+            case TimeoutError():
+                event, said = breaker.Failed(job["sent_at"]), "It did not answer in time."
+            case _:
+                # With yes, or with a clear no: it is there.
+                event, said = breaker.Answered(job["sent_at"]), None
+        await self._parts.breakers.note(provider.name, event, said)
 
     def _progress(self, job: Row) -> ProgressSink:
         parts = self._parts
@@ -259,7 +323,22 @@ class Sending:
         return self._parts.durations.expected_s(job["provider"], job["endpoint"], prior_s)
 
     async def _refused(self, tx: Transaction, job: Row, error: Refused) -> None:
-        """The provider never had it: back to the queue, the same attempt again later."""
+        """The provider never had it: back to the queue, the same attempt again later, or on to the next provider."""
+        parts = self._parts
+        gates = [parts.breakers.gate(route.provider) for route in routes_of(job, parts)]
+        verdict = decide.after_refusal(
+            view(job, parts),
+            error.failure,
+            error.retry_after_s,
+            await _refusals(tx.conn, job),
+            parts.policy,
+            is_shut=all(gate is breaker.Gate.SHUT for gate in gates),
+        )
+        detail: dict[str, object] = {"code": error.failure.code, "provider": job["provider"]}
+        if isinstance(verdict, decide.Requeue):
+            await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "refused", detail=detail)])
+            await requeue(tx, job, verdict, next_route(job, parts), costs_a_try=False)
+            return
         changed = await tx.conn.fetchval(
             """
             update jobs set stage = 'queued', tries = greatest(tries - 1, 0)
@@ -270,10 +349,6 @@ class Sending:
         )
         if not changed:
             return
-        refusals = await tx.conn.fetchval(
-            "select count(*) from job_trace where job_id = $1 and step = 'refused'", job["id"]
-        )
-        wait_s = error.retry_after_s or backoff_s(refusals + 1, REFUSED_WAIT_S, REFUSED_WAIT_MAX_S)
         await attempts.set_state(tx.conn, job["id"], job["attempt"], "refused", failure=error.failure)
         await tx.conn.execute(
             """
@@ -281,9 +356,9 @@ class Sending:
             where job_id = $1
             """,
             job["id"],
-            min(wait_s, REFUSED_WAIT_MAX_S),
+            verdict.wait_s,
         )
-        detail = {"code": error.failure.code, "wait_s": wait_s}
+        detail["wait_s"] = verdict.wait_s
         await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "refused", detail=detail)])
         tx.touch(job["project_id"])
 
@@ -312,6 +387,36 @@ class Sending:
         await self._parts.db.run(note)
 
 
+@dataclass(slots=True)
+class _Turn:
+    """A job on its way to one provider."""
+
+    job: Row
+    route: Route
+    has_asked: bool = False
+
+
+def _without(routes: Sequence[Route], provider: str) -> Sequence[Route]:
+    return [route for route in routes if route.provider != provider]
+
+
+async def _refusals(conn: Conn, job: Row) -> decide.Refusals:
+    """How often this job was turned away, with the time that is about to be written down."""
+    row = await conn.fetchrow(
+        """
+        select count(t.id)::int as total, count(t.id) filter (where t.attempt = $2)::int as of_attempt,
+            (select count(*) from attempts a where a.job_id = $1 and state = 'refused' and number <> $2
+                and sent_at >= j.submitted_at)::int as providers
+        from jobs j left join job_trace t on t.job_id = j.id and t.step = 'refused' and t.at >= j.submitted_at
+        where j.id = $1 group by j.submitted_at
+        """,
+        job["id"],
+        job["attempt"],
+    )
+    assert row is not None
+    return decide.Refusals(row["of_attempt"] + 1, row["providers"] + 1, row["total"] + 1)
+
+
 async def _note_answers(tx: Transaction, answers: Sequence[attempts.Answer]) -> list[attempts.Noted]:
     noted = await attempts.take_answers(tx.conn, answers)
     tx.touch(*(each.project_id for each in noted if each.project_id is not None))
@@ -327,6 +432,8 @@ def _begun(job: Row, begun: attempts.NewAttempt, now: datetime) -> Row:
         "attempt": begun.number,
         "attempt_id": begun.id,
         "attempt_state": "sending",
+        "attempt_provider": job["provider"],
+        "attempt_endpoint": job["endpoint"],
         "sent_at": now,
         "accepted_at": None,
         "task_id": None,

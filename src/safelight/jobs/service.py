@@ -249,11 +249,12 @@ class JobService:
             job = await conn.fetchrow(
                 """
                 update jobs set stage = 'queued', error = null, completed_at = null, cancel_requested_at = null,
-                    submitted_at = null, tries = 0, round = round + 1, deadline_at = $2
+                    submitted_at = null, tries = 0, round = round + 1, deadline_at = $2, provider = $3, endpoint = $4
                 where id = $1 returning *
                 """,
                 job_id,
                 self.now() + max(span, timedelta(seconds=1)),
+                *self._first_choice(job),
             )
             assert job is not None
             await _begin_work(conn, job)
@@ -264,6 +265,13 @@ class JobService:
         answer = await self.db.run(run)
         self.tasks_waiting()
         return answer
+
+    def _first_choice(self, job: Row) -> tuple[str, str]:
+        """Provider and endpoint to begin with: the model's order once more, whoever had the job last (P6)."""
+        model = self.models.get(job["model"])
+        routes = model.routes if model is not None and not job["pinned"] else ()
+        ready = [(route.provider, route.endpoint) for route in routes if route.provider in self.enabled]
+        return ready[0] if ready else (job["provider"], job["endpoint"])
 
     # --- read-through (J5) ----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from safelight.credits.pricing import Price, PricingError, Unit, quote
 from safelight.jobs.errors import InvalidSubmission, UnknownModel
 from safelight.jobs.policy import JobPolicy
 from safelight.providers.model_input import InputInvalid, expected, validate_input
-from safelight.providers.registry import Model, Registry
+from safelight.providers.registry import Model, Registry, Route
 
 PLACEHOLDER_START: Final = "https://start.invalid/image"
 """Stands for the start image while an input is checked; the real address is made at sending."""
@@ -75,8 +75,8 @@ def complete(
         raise InvalidSubmission([_error(("body", "model"), "Name a model or a template", "missing")])
     model = registry.get(submission.model)
     if model is None:
-        raise UnknownModel(submission.model)
-    provider, endpoint = _route(model, submission.provider, enabled)
+        raise UnknownModel(submission.model, registry.nearest(submission.model))
+    route = _route(model, submission.provider, enabled)
     start = PLACEHOLDER_START if submission.start is not None else None
     try:
         checked = validate_input(
@@ -85,9 +85,10 @@ def complete(
     except InputInvalid as error:
         raise InvalidSubmission(error.errors) from error
     size = expected(model, checked)
+    price = route.price or model.price
     try:
         quoted = quote(
-            Price(Unit(model.price.unit), model.price.amount),
+            Price(Unit(price.unit), price.amount),
             submission.n,
             width=size.width,
             height=size.height,
@@ -100,11 +101,11 @@ def complete(
         said = f"A deadline is between 1 and {policy.deadline_max_s:.0f} seconds"
         raise InvalidSubmission([_error(("body", "deadline_s"), said, "out_of_range")])
     return Complete(
-        model, provider, endpoint, _without_start(model, checked, start), quoted, timedelta(seconds=seconds)
+        model, route.provider, route.endpoint, _without_start(model, checked, start), quoted, timedelta(seconds=seconds)
     )
 
 
-def _route(model: Model, wanted: str | None, enabled: frozenset[str]) -> tuple[str, str]:
+def _route(model: Model, wanted: str | None, enabled: frozenset[str]) -> Route:
     routes = [route for route in model.routes if wanted in (None, route.provider)]
     if not routes:
         made_by = ", ".join(route.provider for route in model.routes)
@@ -114,7 +115,7 @@ def _route(model: Model, wanted: str | None, enabled: frozenset[str]) -> tuple[s
     if not usable:
         said = f"{routes[0].provider} has no key on this installation; the operator sets it"
         raise InvalidSubmission([_error(("body", "model"), said, "provider_disabled")])
-    return usable[0].provider, usable[0].endpoint
+    return usable[0]
 
 
 def _without_start(model: Model, checked: dict[str, Any], start: str | None) -> dict[str, Any]:

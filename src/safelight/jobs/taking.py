@@ -88,13 +88,15 @@ async def mark_origin(conn: Conn, origin: str | None) -> None:
 _INSERT: Final = """
     with made as (
         insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
-            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at)
+            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at,
+            pinned)
         select id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
-            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at
+            quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at,
+            pinned
         from jsonb_to_recordset($1::jsonb) as t (id uuid, project_id uuid, model text, provider text, endpoint text,
             kind text, input jsonb, n int, target jsonb, template text, variables jsonb, start text, quoted bigint,
             priority int, tags text[], metadata jsonb, webhook_url text, deadline_at timestamptz,
-            request_hash bytea, created_by text, created_at timestamptz)
+            request_hash bytea, created_by text, created_at timestamptz, pinned boolean)
         on conflict (id) do nothing returning *
     ), worked as (
         insert into job_work (job_id, project_id, provider, priority, look_at)
@@ -130,6 +132,7 @@ def _record(draft: Draft) -> dict[str, Any]:
         "request_hash": "\\x" + draft.fingerprint.digest.hex(),
         "created_by": draft.actor,
         "created_at": draft.now,
+        "pinned": submission.provider is not None,
     }
 
 

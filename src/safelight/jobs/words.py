@@ -36,6 +36,13 @@ def where_it_stands(job: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], 
     return f"{_WAITS[stage]} The last step was {_span((now - since).total_seconds())} ago."
 
 
+def out_of_service(providers: Sequence[str]) -> str:
+    """Why a job waits whose providers are all down (P6)."""
+    who = providers[0] if len(providers) == 1 else f"{', '.join(providers[:-1])} and {providers[-1]}"
+    are = "is" if len(providers) == 1 else "are"
+    return f"{who} {are} out of service just now. It is tried again every few seconds; your job goes on by itself."
+
+
 def _heard(steps: Sequence[Mapping[str, Any]]) -> str:
     names = {step["step"] for step in steps}
     return "the provider's webhook told of it" if "webhook" in names else "found by looking at the provider"

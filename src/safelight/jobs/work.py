@@ -14,8 +14,9 @@ from uuid import UUID
 from safelight.db.pool import Conn, Row
 
 _READ = """
-    select j.*, w.look_at, w.looks, w.heard_at, w.cancel_sent_at, w.blocked, w.slot,
-        a.id as attempt_id, a.state as attempt_state, a.sent_at, a.accepted_at, a.task_id, a.handle, a.outputs, a.said
+    select j.*, w.look_at, w.looks, w.heard_at, w.cancel_sent_at, w.blocked, w.slot, w.provider as work_provider,
+        a.id as attempt_id, a.state as attempt_state, a.provider as attempt_provider, a.endpoint as attempt_endpoint,
+        a.sent_at, a.accepted_at, a.task_id, a.handle, a.outputs, a.said
     from mine w join jobs j on j.id = w.job_id
     left join attempts a on a.job_id = j.id and a.number = j.attempt
 """

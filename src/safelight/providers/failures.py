@@ -37,6 +37,7 @@ CODES: Final[dict[str, Code]] = {
     # the way there
     "provider_busy": Code("The provider takes no more requests just now.", transient=True),
     "provider_maintenance": Code("The provider is down for maintenance.", transient=True),
+    "provider_unavailable": Code("The provider is out of service just now.", transient=True),
     "provider_unreachable": Code("The provider could not be reached.", transient=True),
     "submit_unknown": Code("The provider never answered whether it took this task."),
     # the operator's business: the vendor's own words go to the log, not to the user

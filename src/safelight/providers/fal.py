@@ -38,7 +38,7 @@ from safelight.providers.base import (
 from safelight.providers.failures import failure
 from safelight.providers.fal_errors import TYPE_LENGTH_MAX, read_error, status_failure, to_failure
 from safelight.providers.fal_webhook import FalKeys, verify
-from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, Api, origin
+from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, Api, is_turned_away, origin
 from safelight.providers.loose_json import as_list, as_object, as_text
 from safelight.providers.outputs import find_outputs
 
@@ -100,6 +100,9 @@ class FalProvider:
             raise Ambiguous(failure("submit_unknown", "the answer cannot be read", status=answer.status))
         if answer.status == 429:
             raise Refused(failure("provider_busy", status=429, body=answer.kept_body), answer.retry_after_s())
+        if is_turned_away(answer):
+            why = failure("provider_unavailable", status=503, body=answer.kept_body)
+            raise Refused(why, answer.retry_after_s())
         if answer.status >= 500 or answer.status in (408, 499):
             raise Ambiguous(failure("submit_unknown", status=answer.status, body=answer.kept_body))
         raise Rejected(to_failure(answer))

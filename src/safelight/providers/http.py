@@ -43,6 +43,7 @@ RESULT_ANSWER_MAX = 32_000_000
 KEPT_BODY_MAX = 4_000
 """Signs of a provider's answer that are kept with a failure."""
 RETRY_AFTER_MAX_S = 3600.0
+NGINX: Final = "<center>nginx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,19 @@ class Answer:
         """From the header (seconds or a date) or the body's `retry_after`; None = not said."""
         said = self.headers.get("retry-after") or self.object.get("retry_after")
         return retry_after_s(said, now or datetime.now(UTC))
+
+
+def is_turned_away(answer: Answer) -> bool:
+    """A 503 by which the request certainly went no further: one that says when to come again, or nginx's own page.
+
+    nginx says 503 of itself (nobody behind it, a limit, maintenance); what it has passed on and lost is a 502 or 504.
+    Other gateways say 503 for both, so any other 503 leaves open whether the provider has it (P8).
+    """
+    if answer.status != 503:
+        return False
+    return "retry-after" in answer.headers or (
+        "503 Service Temporarily Unavailable" in answer.text and NGINX in answer.text
+    )
 
 
 class AnswerTooLarge(Exception):

@@ -40,7 +40,7 @@ from safelight.providers.base import (
     WebhookRequest,
 )
 from safelight.providers.failures import failure
-from safelight.providers.http import Answer, AnswerTooLarge, Api
+from safelight.providers.http import Answer, AnswerTooLarge, Api, is_turned_away
 from safelight.providers.loose_json import as_object, as_text, decode
 from safelight.providers.outputs import find_outputs
 
@@ -263,6 +263,9 @@ def message_of(answer: Answer) -> str:
 
 def submit_error(code: int, answer: Answer) -> Exception:
     """What a `create` that was not taken raises."""
+    if is_turned_away(answer):
+        why = failure("provider_unavailable", status=503, body=answer.kept_body)
+        return Refused(why, answer.retry_after_s())
     meaning = MEANINGS.get(code, UNKNOWN)
     if meaning.on_submit is AccountProblem:
         _log_account(code, answer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from safelight.providers.base import JSON
-from safelight.providers.registry import Field, Model
+from safelight.providers.registry import Field, Model, Route
 
 NAMES_MAX = 100
 """Most names in one input: the richest provider models have about forty."""
@@ -101,6 +101,21 @@ def validate_input(
     if model.n_field is not None:
         complete[model.n_field] = n
     return complete
+
+
+def for_route(route: Route, complete: Mapping[str, Any]) -> JSON:
+    """A complete input in the words of the provider it goes to."""
+    told = dict(complete)
+    if route.input is None:
+        return told
+    for name, others in route.input.values.items():
+        value = told.get(name)
+        if isinstance(value, str | int | float):
+            told[name] = others.get(str(value), value)
+    for name in route.input.omit:
+        told.pop(name, None)
+    renamed = {route.input.rename.get(name, name): value for name, value in told.items()}
+    return {**renamed, **route.input.extra}
 
 
 def expected(model: Model, complete: Mapping[str, Any]) -> Expected:

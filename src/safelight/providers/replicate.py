@@ -34,7 +34,7 @@ from safelight.providers.base import (
     WebhookRequest,
 )
 from safelight.providers.failures import failure
-from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, Api, origin
+from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, Api, is_turned_away, origin
 from safelight.providers.loose_json import as_list, as_object, as_text
 from safelight.providers.replicate_answers import detail_of, read_prediction, refusal
 from safelight.providers.replicate_webhook import ReplicateSecret, verify_note
@@ -93,6 +93,9 @@ class ReplicateProvider:
         if answer.status == 429:
             said = answer.retry_after_s()
             raise Refused(failure("provider_busy", status=429, body=answer.kept_body), BUSY_S if said is None else said)
+        if is_turned_away(answer):
+            why = failure("provider_unavailable", status=503, body=answer.kept_body)
+            raise Refused(why, answer.retry_after_s())
         if answer.status >= 500 or answer.status in (408, 409, 499):
             raise Ambiguous(failure("submit_unknown", status=answer.status, body=answer.kept_body))
         raise Rejected(refusal(answer))

@@ -34,9 +34,11 @@ from safelight.db import embedded, migrate, task_queue
 from safelight.db.pool import Database
 from safelight.jobs import taking
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.breakers import Breakers
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake, Proven
 from safelight.jobs.learning import Durations
+from safelight.jobs.offered import Offered
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
@@ -205,6 +207,9 @@ async def _wire(
     )
     durations = Durations(db)
     aftermath = Aftermath(durations, metrics, now)
+    breakers, offered = Breakers(db, policy.breaker, now), Offered(db, models)
+    await offered.refresh()
+    breakers.show(metrics, enabled)
 
     def media_path(key: str) -> str:
         return signer.sign(key, now())
@@ -238,6 +243,8 @@ async def _wire(
         aftermath=aftermath,
         metrics=metrics,
         durations=durations,
+        breakers=breakers,
+        offered=offered,
         now=now,
         webhook_url=webhook_url,
         media_url=lambda key: f"{public or base_url}{media_path(key)}",
@@ -302,6 +309,8 @@ async def _wire(
         models=models,
         enabled=enabled,
         durations=durations,
+        breakers=breakers,
+        offered=offered,
         feed=feed,
         streams=streams,
         uploads=uploads,
@@ -354,7 +363,7 @@ async def _wire(
             else:
                 # A reader's look (J5) may finish a job here too.
                 group.create_task(settler.run())
-                group.create_task(_learn(durations))
+                group.create_task(_learn(durations, breakers, offered))
             if is_api:
                 group.create_task(intake.run())
             if is_realtime:
@@ -524,10 +533,13 @@ class _QueueHint:
                 log.warning("queue.notify_failed", error=repr(error))
 
 
-async def _learn(durations: Durations) -> None:
+async def _learn(durations: Durations, breakers: Breakers, offered: Offered) -> None:
+    """What a worker's sweep asks anyway."""
     while True:
         try:
             await durations.flush()
+            await breakers.refresh()
+            await offered.refresh()
         except Exception as error:
             end_if_canceled()
             log.warning("durations.failed", error=repr(error))

@@ -32,9 +32,11 @@ from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address
 from safelight.jobs import reads, settle, taking, trace
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.breakers import Breakers
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake, Overloaded, Proven, UnknownAttempt, WrongToken
 from safelight.jobs.learning import Durations
+from safelight.jobs.offered import Offered
 from safelight.jobs.parts import Parts
 from safelight.jobs.policy import JobPolicy
 from safelight.jobs.progress import ProgressBoard
@@ -191,6 +193,7 @@ class World:
     has_webhooks: bool
     allow_emulators_address: bool
     providers: dict[str, Provider]
+    registry: Registry
     service: JobService = field(init=False)
     intake: Intake = field(init=False)
     nodes: list[Node] = field(default_factory=list)
@@ -215,10 +218,12 @@ class World:
         durations = Durations(db)
         metrics = Metrics()
         aftermath = Aftermath(durations, metrics, now)
+        breakers = Breakers(db, self.policy.breaker, now)
+        breakers.show(metrics, providers)
         parts = Parts(
             db=db,
             providers=providers,
-            models=REGISTRY,
+            models=self.registry,
             policy=self.policy,
             media=MediaRoom(self.store, fetcher, self.folder / "scratch"),
             settler=Settler(db, aftermath, now),
@@ -226,6 +231,8 @@ class World:
             aftermath=aftermath,
             metrics=metrics,
             durations=durations,
+            breakers=breakers,
+            offered=Offered(db, self.registry),
             now=now,
             webhook_url=self.webhook_url,
             media_url=lambda key: f"https://media.invalid/{key}",
@@ -375,7 +382,7 @@ class World:
         api_engine = Engine(await self._reader_parts())
         self.service = JobService(
             db=self.db,
-            models=REGISTRY,
+            models=self.registry,
             providers=self.providers,
             enabled=frozenset(name for name, each in self.providers.items() if each.disabled is None),
             policy=self.policy,
@@ -478,6 +485,7 @@ async def a_world(
     workers: int = 1,
     allow_emulators_address: bool = True,
     learnt_s: float | None = 0.3,
+    registry: Registry = REGISTRY,
 ) -> World:
     """Put one together, with a project that has credits, and `workers` running.
 
@@ -496,13 +504,14 @@ async def a_world(
         has_webhooks=webhooks,
         allow_emulators_address=allow_emulators_address,
         providers={},
+        registry=registry,
     )
     world.providers = world.build_providers()
     if learnt_s is not None:
         async with db.connection() as conn:
             await conn.executemany(
                 "insert into model_durations values ($1, $2, $3) on conflict do nothing",
-                [(route.provider, route.endpoint, [learnt_s] * 3) for model in REGISTRY for route in model.routes],
+                [(route.provider, route.endpoint, [learnt_s] * 3) for model in registry for route in model.routes],
             )
     await world.open()
     for _ in range(workers):

@@ -185,6 +185,111 @@ def test_an_error_tells_people_whether_a_retry_is_worth_it():
     json.dumps(shown)
 
 
+# --- several providers (P6) -----------------------------------------------------------------------------------
+
+
+def two(stage: Stage, **given: Any) -> JobView:
+    return job(stage, **({"providers": 2} | given))
+
+
+def test_a_passing_failure_goes_to_the_next_provider_at_once():
+    moved = after_look(two(Stage.RUNNING), Failed(PASSING), NOW, POLICY)
+    assert moved == Requeue(0.0, PASSING.code, PASSING, "failed", moves_on=True)
+    assert after_look(two(Stage.RUNNING, tries=3), Failed(PASSING), NOW, POLICY) == End(Stage.FAILED, PASSING)
+    four = two(Stage.RUNNING, tries=3, providers=4)
+    assert isinstance(after_look(four, Failed(PASSING), NOW, POLICY), Requeue), "each has its turn"
+
+
+def test_a_lasting_failure_is_the_end_whoever_else_there_is():
+    assert after_look(two(Stage.RUNNING), Failed(LASTING), NOW, POLICY) == End(Stage.FAILED, LASTING)
+
+
+def test_a_task_that_was_lost_or_stopped_there_is_made_elsewhere():
+    old = two(Stage.SUBMITTED, attempt=attempt(accepted_at=ago(POLICY.missing_grace_s)))
+    assert after_look(old, Missing(), NOW, POLICY) == Requeue(
+        0.0, "task_lost", decide.FORGOTTEN, "abandoned", moves_on=True
+    )
+    stopped = after_look(two(Stage.RUNNING), Canceled(), NOW, POLICY)
+    assert stopped == Requeue(0.0, decide.STOPPED.code, decide.STOPPED, "canceled", moves_on=True)
+
+
+def test_an_attempt_that_had_its_time_is_stopped_and_then_made_elsewhere():
+    slow = two(Stage.RUNNING, attempt_until=ago(1))
+    moved_on = Requeue(0.0, decide.TOO_SLOW.code, decide.TOO_SLOW, "abandoned", moves_on=True)
+    assert step(slow) == decide.AskCancel()
+    assert step(replace(slow, cancel_sent_at=NOW)) == decide.Look(), "its last word may be a result"
+    assert step(replace(slow, attempt_until=ago(POLICY.cancel_grace_s))) == moved_on
+    assert step(replace(slow, capabilities=UNSTOPPABLE, looked_at=NOW)) == moved_on
+    assert step(replace(slow, providers=1)) == decide.Look()
+    assert step(replace(slow, tries=3)) == decide.Look(), "nobody is left to ask"
+    assert step(replace(slow, deadline_at=NOW + timedelta(seconds=5))) == decide.Look(), "no time is left for another"
+    canceled = after_look(slow, Canceled(), NOW, POLICY)
+    assert canceled == Requeue(0.0, decide.TOO_SLOW.code, decide.TOO_SLOW, "canceled", moves_on=True)
+    soon = NOW + timedelta(seconds=3)
+    assert step(replace(slow, attempt_until=soon, look_at=NOW + timedelta(seconds=9))) == Wait(soon)
+
+
+def test_a_lost_answer_never_goes_to_another_provider_by_itself():
+    old = two(Stage.UNKNOWN, attempt=attempt(has_task=False, sent_at=ago(POLICY.unknown_grace_s)))
+    assert step(old) == End(Stage.FAILED, decide.LOST, attempt_state="abandoned")
+    chosen = step(old, JobPolicy(unknown_then="resubmit"))
+    assert isinstance(chosen, Requeue)
+    assert chosen.moves_on
+    fresh = replace(old, attempt=attempt(has_task=False, sent_at=ago(5)))
+    assert isinstance(step(fresh, JobPolicy(unknown_then="resubmit")), Wait)
+
+
+def test_an_empty_account_is_no_end_where_another_provider_can_make_it():
+    broke = Failure("provider_balance", "…")
+    view = two(Stage.SUBMITTING)
+    assert decide.after_account_problem(view, broke, NOW, POLICY) == Requeue(
+        0.0, broke.code, broke, "failed", moves_on=True
+    )
+    alone = replace(view, providers=1)
+    assert decide.after_account_problem(alone, broke, NOW, POLICY) == End(Stage.FAILED, broke)
+
+
+DOWN, BUSY = Failure("provider_unavailable", "…", transient=True), Failure(decide.BUSY, "…", transient=True)
+
+
+def refused(view: JobView, why: Failure, counts: tuple[int, int, int], retry_after_s: float | None = None) -> Any:
+    return decide.after_refusal(view, why, retry_after_s, decide.Refusals(*counts), POLICY)
+
+
+def test_a_provider_that_refuses_is_asked_again_where_there_is_no_other():
+    alone = job(Stage.SUBMITTING)
+    assert refused(alone, DOWN, (1, 1, 1)) == decide.AskAgain(2.0)
+    assert refused(alone, DOWN, (3, 1, 3)) == decide.AskAgain(8.0)
+    assert refused(alone, BUSY, (1, 1, 1), 7.0) == decide.AskAgain(7.0)
+    assert refused(alone, BUSY, (1, 1, 1), 1e6) == decide.AskAgain(decide.REFUSED_WAIT_MAX_S)
+
+
+def test_one_that_is_out_of_service_is_left_at_once_and_after_a_lap_with_patience():
+    view = two(Stage.SUBMITTING)
+    assert refused(view, DOWN, (1, 1, 1)) == Requeue(0.0, DOWN.code, DOWN, "refused", moves_on=True)
+    assert refused(view, DOWN, (1, 2, 2)) == Requeue(4.0, DOWN.code, DOWN, "refused", moves_on=True)
+
+
+def test_where_nobody_may_be_asked_the_breakers_say_when():
+    counts = decide.Refusals(1, 2, 9)
+    alone = decide.after_refusal(job(Stage.SUBMITTING), DOWN, 30.0, counts, POLICY, is_shut=True)
+    assert alone == decide.AskAgain(0.0)
+    moved = decide.after_refusal(two(Stage.SUBMITTING), DOWN, 30.0, counts, POLICY, is_shut=True)
+    assert moved == Requeue(0.0, DOWN.code, DOWN, "refused", moves_on=True)
+
+
+def test_one_that_is_only_busy_is_given_a_little_patience():
+    view = two(Stage.SUBMITTING)
+    assert refused(view, BUSY, (1, 1, 1), 3.0) == decide.AskAgain(3.0)
+    assert isinstance(refused(view, BUSY, (1, 1, 1), POLICY.busy_patience_s + 1), Requeue)
+    assert isinstance(refused(view, BUSY, (POLICY.busy_refusals_max, 1, 3), 0.1), Requeue)
+
+
+def test_what_was_never_sent_goes_to_the_same_provider_again():
+    view = two(Stage.SUBMITTING)
+    assert refused(view, Failure(decide.NOT_SENT, "…", transient=True), (1, 1, 1), 0.1) == decide.AskAgain(0.1)
+
+
 # --- for every view -------------------------------------------------------------------------------------------
 
 moments = st.one_of(
@@ -214,6 +319,8 @@ views = st.builds(
     cancel_sent_at=st.none() | moments,
     attempt=st.none() | attempts,
     capabilities=capabilities,
+    providers=st.integers(1, 4),
+    attempt_until=st.none() | moments,
 )
 failures = st.builds(Failure, st.sampled_from(["provider_failed", "content_policy"]), st.just("…"), st.booleans())
 observations = st.one_of(
@@ -275,7 +382,15 @@ def test_nothing_is_sent_after_a_cancel_or_the_deadline_or_while_an_attempt_may_
         assert view.deadline_at > NOW
     if isinstance(decided, Requeue) and not view.capabilities.inline:
         lost_result = view.stage is Stage.STORING and not (view.attempt and view.attempt.has_task)
-        assert lost_result or policy.unknown_then == "resubmit"
+        # Only a task that had its time and was asked to stop is left behind for another provider.
+        had_its_time = decided.failure is decide.TOO_SLOW and view.attempt_until is not None
+        was_asked = had_its_time and (
+            view.attempt_until + timedelta(seconds=policy.cancel_grace_s) <= NOW
+            or (not view.capabilities.cancel and view.looked_at is not None and view.looked_at >= view.attempt_until)
+        )
+        assert lost_result or was_asked or (view.stage is Stage.UNKNOWN and policy.unknown_then == "resubmit")
+    if isinstance(decided, Requeue) and decided.moves_on:
+        assert view.providers > 1
 
 
 @given(view=views.filter(lambda view: view.stage not in TERMINAL | {Stage.QUEUED}), seen=observations, policy=policies)
@@ -283,7 +398,8 @@ def test_every_observation_has_a_meaning_that_the_lifecycle_allows(view: JobView
     decided = after_look(view, seen, NOW, policy)
     assert is_allowed(view, decided), decided
     if isinstance(decided, Requeue):
-        assert view.tries < policy.tries_max
+        assert view.tries < max(policy.tries_max, view.providers)
+        assert decided.moves_on is (view.providers > 1)
         assert NOW + timedelta(seconds=decided.delay_s) < view.deadline_at
     if isinstance(seen, Succeeded):
         assert decided == decide.Keep(seen)

@@ -39,9 +39,9 @@ from safelight.providers.http_template import (
     read_template,
 )
 from safelight.providers.http_template.blanks import filled_body, filled_path
-from safelight.providers.http_template.lines import Lines
 from safelight.providers.http_template.meaning import going_on, state_of, submit_error, succeeded
 from safelight.providers.registry import Registry
+from safelight.providers.toml_lines import Lines
 
 EXAMPLES = resources.files("safelight.providers.http_template").joinpath("examples")
 LUMA = EXAMPLES.joinpath("luma.toml").read_text("utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safelight.providers.model_input import expected, validate_input
-from safelight.providers.registry import Registry, RegistryError, public_model
+from safelight.providers.registry import Registry, RegistryError, public_model, read_model
 
 OWN = """
 remove = ["veo3_fast"]
@@ -65,7 +65,7 @@ def test_every_shipped_model_is_shown_with_its_form_and_price(model):
     shown = public_model(model)
 
     assert set(shown) == {
-        "id", "name", "provider", "kind", "description", "price", "max_outputs", "fields", "start_field",
+        "id", "name", "aliases", "provider", "kind", "description", "price", "max_outputs", "fields", "start_field",
         "needs_start", "eta_s",
     }  # fmt: skip
     assert shown["price"]["amount"] > 0
@@ -104,7 +104,7 @@ def test_an_operators_model_replaces_ours_of_the_same_id(tmp_path):
         ('kind = "image"', 'kind = "hologram"', "hologram"),
         ('unit = "picture"', 'unit = "furlong"', "furlong"),
         ("amount = 7", "amount = -7", "negative"),
-        ("amount = 7", "amount = 0.5", "int"),
+        ("amount = 7", "amount = 0.5", "whole number"),
         ('name = "Sketch"', 'nmae = "Sketch"', "nmae"),
         ('routes = [{ provider = "signed", endpoint = "sketch" }]', "routes = []", "route"),
         ('type = "text"', 'type = "select"', "options"),
@@ -137,3 +137,64 @@ def test_the_same_id_twice_in_one_file_is_refused(tmp_path):
 def test_a_missing_model_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(RegistryError, match=r"absent\.toml"):
         Registry.load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("amount = 7", "amount = -7", "models.toml, line 10, model[0].price.amount: a price cannot be negative."),
+        ('name = "Sketch"', 'nmae = "Sketch"', "models.toml, line 6, model[0].nmae: there is no such field."),
+        ('kind = "image"', 'kind = "image"\nextra = { prompt = "x" }', "line 8, model[0].extra.prompt: "),
+        ('endpoint = "sketch" }', 'endpoint = "sketch", timeout_s = 0 }', "line 9, model[0].routes[0].timeout_s: "),
+        (
+            'kind = "image"',
+            'kind = "image"\naliases = ["veo3"]',
+            "line 8, model[0].aliases: 'veo3' is the id of a model.",
+        ),
+        ('remove = ["veo3_fast"]', 'remove = ["never/was"]', "line 2, remove: 'never/was' is no model."),
+        (
+            'endpoint = "sketch" }',
+            'endpoint = "sketch", input = { rename = { size = "dim" } } }',
+            "line 9, model[0].routes[0].input.rename: names 'size', which the model's form does not have.",
+        ),
+    ],
+)
+def test_a_mistake_names_the_file_the_line_and_the_field(tmp_path, old, new, says):
+    assert old in OWN
+    with pytest.raises(RegistryError, match=re.escape(says)):
+        Registry.load(write(tmp_path, OWN.replace(old, new)))
+
+
+def test_a_model_is_found_by_its_aliases_and_models_by_api_lie_over_those_of_files(tmp_path):
+    registry = Registry.load(write(tmp_path, OWN.replace('kind = "image"', 'kind = "image"\naliases = ["sketch"]')))
+    sketch = registry.get("house/sketch")
+    assert registry.get("sketch") is sketch
+    body = {
+        "name": "Other",
+        "kind": "image",
+        "routes": [{"provider": "signed", "endpoint": "o"}],
+        "price": {"unit": "flat", "amount": 1},
+        "fields": [],
+    }
+    registry.lay_over([read_model("house/sketch", body)])
+    assert registry.get("house/sketch").name == "Other"
+    assert registry.get("sketch") is None
+    registry.lay_over([])
+    assert registry.get("sketch") is sketch
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("fal-ai/flux/schnel", "fal-ai/flux/schnell"),
+        ("flux-schnell", "fal-ai/flux/schnell"),
+        ("Google/Nano-Banana", "google/nano-banana"),
+        ("aurora", "local/aurora"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(asked, meant):
+    assert meant in Registry.load().nearest(asked)
+
+
+def test_a_name_like_no_other_suggests_nothing():
+    assert Registry.load().nearest("zzzzzzzzzzzz") == []

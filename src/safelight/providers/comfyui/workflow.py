@@ -19,10 +19,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from safelight.providers.base import JSON
-from safelight.providers.http_template.lines import Lines, of_validation, where
-from safelight.providers.http_template.lines import Path as At
 from safelight.providers.loose_json import as_object
 from safelight.providers.registry import Model, faults_of
+from safelight.providers.toml_lines import Lines, of_validation, where
+from safelight.providers.toml_lines import Path as At
 
 PROVIDER: Final = "comfyui"
 FILE_BYTES_MAX: Final = 4_000_000

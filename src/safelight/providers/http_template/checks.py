@@ -12,8 +12,8 @@ from safelight.providers.failures import CODES
 from safelight.providers.http import is_private_host, origin
 from safelight.providers.http_template.blanks import blanks_of
 from safelight.providers.http_template.description import Description
-from safelight.providers.http_template.lines import Path as At
 from safelight.providers.http_template.selector import Selector, SelectorError
+from safelight.providers.toml_lines import Path as At
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

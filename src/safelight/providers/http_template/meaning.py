@@ -26,7 +26,7 @@ from safelight.providers.base import (
     Waiting,
 )
 from safelight.providers.failures import failure
-from safelight.providers.http import Answer
+from safelight.providers.http import Answer, is_turned_away
 from safelight.providers.http_template.description import ErrorRule, Word
 from safelight.providers.http_template.reading import Template
 from safelight.providers.loose_json import as_list, as_object, as_text
@@ -37,7 +37,7 @@ COST_MAX: Final = 1_000
 ACCOUNT: Final = frozenset(
     {"provider_key", "provider_balance", "provider_limit", "provider_misconfigured", "provider_disabled"}
 )
-BUSY: Final = frozenset({"provider_busy", "provider_maintenance", "provider_unreachable"})
+BUSY: Final = frozenset({"provider_busy", "provider_maintenance", "provider_unavailable", "provider_unreachable"})
 REFUSED_FOR_GOOD: Final = frozenset({"content_policy", "invalid_input", "input_unreachable", "provider_refused"})
 USUAL: Final = {
     401: "provider_key",
@@ -56,6 +56,9 @@ USUAL: Final = {
 def submit_error(template: Template, answer: Answer) -> ProviderError:
     """What a submit that gave no task raises. Where it may have made one all the same, that is `Ambiguous` (P8)."""
     rule = rule_for(template, answer.data, status=answer.status)
+    if rule is None and is_turned_away(answer):
+        why = failure("provider_unavailable", status=503, body=answer.kept_body)
+        return Refused(why, answer.retry_after_s())
     code = rule.code if rule is not None else USUAL.get(answer.status, "invalid_input")
     is_lost = answer.status >= 500 or answer.status == 408 or (answer.ok and (rule is None or code in BUSY))
     if is_lost and (rule is None or not rule.not_accepted):

@@ -18,10 +18,10 @@ import msgspec
 from safelight.providers.http_template.blanks import ENDPOINT
 from safelight.providers.http_template.checks import Fault, api_of, faults, secret_of
 from safelight.providers.http_template.description import Description
-from safelight.providers.http_template.lines import Lines, of_validation, where
-from safelight.providers.http_template.lines import Path as At
 from safelight.providers.http_template.selector import Selector
 from safelight.providers.registry import Model, faults_of
+from safelight.providers.toml_lines import Lines, of_validation, where
+from safelight.providers.toml_lines import Path as At
 
 FILE_BYTES_MAX: Final = 1_000_000
 FILES_MAX: Final = 200
