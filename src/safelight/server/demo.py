@@ -109,9 +109,10 @@ def emulators(seed: int) -> Generator[str]:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
-            yield json.loads(line)["base_url"]
+            address: str = json.loads(line)["base_url"]
         except ValueError:
             raise RuntimeError(f"the emulators did not start; they said: {line!r}") from None
+        yield address
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
