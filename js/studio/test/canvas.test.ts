@@ -63,7 +63,7 @@ describe('places of nodes', () => {
     const taken = [aNode('a'), aNode('b', { x: WIDTH + 72 })];
     const place = placeFor(taken, aNode('a'), { x: 0, y: 0 });
     expect(place.x).toBe(WIDTH + 72);
-    expect(place.y).toBeGreaterThan(300);
+    expect(place.y).toBeGreaterThanOrEqual(450);
   });
 });
 
@@ -129,14 +129,15 @@ describe('models of a node', () => {
   const plain = model('plain', {});
   const editing = model('editing', { start_field: 'image', needs_start: true });
   const moving = model('moving', { kind: 'video', start_field: 'image', needs_start: true });
+  const dear = model('dear', { ...moving, id: 'dear', price: { unit: 'flat', amount: 900 } });
   const clip = model('clip', { kind: 'video' });
-  const models = [plain, editing, moving, clip, model('off', { enabled: false })];
+  const models = [plain, editing, dear, moving, clip, model('off', { enabled: false })];
   const names = (found: readonly Model[]): string[] => found.map(({ id }) => id);
 
   it('are those that make what it shows', () => {
     expect(names(modelsFor('picture', models))).toEqual(['plain']);
     expect(names(modelsFor('edit', models))).toEqual(['editing']);
-    expect(names(modelsFor('video', models))).toEqual(['moving', 'clip']);
+    expect(names(modelsFor('video', models))).toEqual(['dear', 'moving', 'clip']);
     expect(modelsFor('prompt', models)).toEqual([]);
   });
 

@@ -17,8 +17,8 @@ export const NAMES: Readonly<Record<NodeKind, string>> = {
 export const WIDTH = 264;
 const GAP = 72;
 const STEP = 48;
-/** As much room as a node with a picture needs. */
-const HEIGHT = 360;
+/** As much room as the tallest usual node needs: a picture with words under it. */
+const HEIGHT = 450;
 
 /** Null: some program's own kind. It is shown, joined and moved like the others. */
 export const kindOf = ({ type }: Pick<CanvasNode, 'type'>): NodeKind | null =>
@@ -86,17 +86,20 @@ export function modelsFor(kind: NodeKind, models: readonly Model[]): readonly Mo
   }
 }
 
-/** The chosen one if it fits; else one that can begin with what there is. */
+/**
+ * The chosen one if it fits; else one that can begin with what there is. A picture that was joined to a clip or an edit
+ * is meant: then the cheapest that begins with it.
+ */
 export function modelOf(
-  node: CanvasNode,
+  node: Pick<CanvasNode, 'type' | 'data'>,
   fitting: readonly Model[],
   start: Generation | null,
 ): Model | undefined {
-  return (
-    fitting.find(({ id }) => id === node.data.model) ??
-    fitting.find((model) => start !== null || !model.needs_start) ??
-    fitting[0]
-  );
+  const chosen = fitting.find(({ id }) => id === node.data.model);
+  if (chosen !== undefined) return chosen;
+  const beginning = start === null || kindOf(node) === 'picture' ? [] : fitting.filter(takesStart);
+  const [cheapest] = [...beginning].sort((a, b) => a.price.amount - b.price.amount);
+  return cheapest ?? fitting.find((model) => !model.needs_start) ?? fitting[0];
 }
 
 /** Why nothing can be made yet, in words; null: it can. */

@@ -153,7 +153,7 @@ function Surface({ canvas, onReuse }: { readonly canvas: Canvas } & CanvasPagePr
             );
             return false; // the rows say when they are gone
           }}
-          deleteKeyCode={DELETE_KEYS}
+          deleteKeyCode={open === null ? DELETE_KEYS : null}
           colorMode={shade}
           fitView
           fitViewOptions={FIRST_FIT}
