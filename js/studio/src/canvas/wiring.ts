@@ -118,7 +118,7 @@ export function placeFor(
   center: { readonly x: number; readonly y: number },
 ): { x: number; y: number } {
   const x = Math.round(from === null ? center.x - WIDTH / 2 : from.x + WIDTH + GAP);
-  let y = Math.round(from === null ? center.y - HEIGHT / 2 : from.y);
+  let y = Math.round(from === null ? center.y - 150 : from.y);
   const taken = (): boolean =>
     nodes.some((node) => Math.abs(node.x - x) < WIDTH + 16 && Math.abs(node.y - y) < HEIGHT);
   while (taken()) y += STEP;
