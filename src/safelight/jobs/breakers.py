@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -26,6 +26,8 @@ EVENTS_MAX: Final = 64
 SAID_MAX: Final = 300
 AGE_MAX_S: Final = 2.0
 """Where no sweep refreshes the copy (a process without a worker), it is read again when it is older than this."""
+SEE_AGAIN_S: Final = 10.0
+"""The longest that a waiting job does not look at the breakers, whatever they said."""
 LEVEL: Final = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 """As the metric `safelight_breaker_state` says it."""
 
@@ -69,8 +71,10 @@ class Breakers:
         return self.of(provider).breaker.is_quiet
 
     def until(self, providers: Iterable[str]) -> datetime:
-        """When the first of these may be asked again."""
-        return min(self.of(provider).breaker.until or self._now() for provider in providers)
+        """When to see again whether one of these may be asked: a probe may end long before its time."""
+        now = self._now()
+        soonest = min(self.of(provider).breaker.until or now for provider in providers)
+        return min(soonest, now + timedelta(seconds=SEE_AGAIN_S))
 
     def show(self, metrics: Metrics, providers: Iterable[str]) -> None:
         """As the metric `safelight_breaker_state`."""
@@ -144,13 +148,12 @@ class Breakers:
             state, was = known.breaker.state, begun[name].breaker.state
             if state is not was:
                 log.warning("breaker.changed", provider=name, state=state.value, was=was.value, said=known.said)
-        well = [
-            name
+        if sooner := {
+            name: known.breaker.until or now
             for name, known in changed.items()
-            if known.breaker.state is State.CLOSED and begun[name].breaker.state is not State.CLOSED
-        ]
-        if well:
-            await _wake(conn, well)
+            if _is_sooner(known.breaker.until or now, begun[name].breaker.until)
+        }:
+            await _wake(conn, sooner)
         # Also before the commit is known to stand: what is written is read again within a second.
         self._known |= current
         return moves
@@ -189,14 +192,22 @@ async def _save(conn: Conn, known: Mapping[str, Known]) -> None:
     )
 
 
-async def _wake(conn: Conn, providers: Sequence[str]) -> None:
-    """They answer again: who waited for them is due."""
+def _is_sooner(until: datetime, was: datetime | None) -> bool:
+    """A probe that ended, well or not, or was not sent, ends the wait for it."""
+    return was is not None and until < was
+
+
+async def _wake(conn: Conn, due: Mapping[str, datetime]) -> None:
+    """Who waits for these providers may ask again sooner than was thought: when they answer, at once."""
     await conn.execute(
         """
-        update job_work set look_at = least(look_at, now()), poked = poked or coalesce(lease_until >= now(), false)
-        where provider = any ($1::text[]) and blocked = 'breaker'
+        update job_work w set look_at = least(w.look_at, g.due_at),
+            poked = w.poked or (g.due_at <= now() and coalesce(w.lease_until >= now(), false))
+        from unnest($1::text[], $2::timestamptz[]) as g (provider, due_at)
+        where w.provider = g.provider and w.blocked = 'breaker'
         """,
-        list(providers),
+        list(due),
+        list(due.values()),
     )
 
 

@@ -32,6 +32,7 @@ from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address
 from safelight.jobs import reads, settle, taking, trace
 from safelight.jobs.aftermath import Aftermath
+from safelight.jobs.breaker import Rule
 from safelight.jobs.breakers import Breakers
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Intake, Overloaded, Proven, UnknownAttempt, WrongToken
@@ -74,6 +75,7 @@ POLICY = {
     "account_pause_s": 1.0,
     "read_through_after_s": 0.3,
     "submit_timeout_s": 20.0,
+    "breaker": Rule(cool_down_s=0.5, cool_down_max_s=2.0, probe_s=3.0),
 }
 """Small numbers, so that what takes minutes in life takes seconds here."""
 
