@@ -61,6 +61,8 @@ class Worker:
         self._gate = asyncio.Semaphore(PARALLEL_MAX)
         self._advancing: dict[UUID, asyncio.Task[None]] = {}
         self._again: set[UUID] = set()
+        self._room = asyncio.Event()
+        """Set when a job was done with: there may be room for another."""
         self._inbox = Processor(parts.db, parts.aftermath, parts.now)
         self.reconciler = Reconciler(parts, self._take_up_due, self.webhook_arrived)
         parts.aftermath.freed = lambda _provider: self.reconciler.place_freed()
@@ -92,6 +94,7 @@ class Worker:
 
     def _taken(self, job_id: UUID) -> None:
         self._advancing.pop(job_id, None)
+        self._room.set()
         if job_id in self._again:
             self._again.discard(job_id)
             self.take_up(job_id)
@@ -132,7 +135,9 @@ class Worker:
         @manager.entrypoint("advance")
         async def advance(task: QueueJob) -> None:  # pyright: ignore[reportUnusedFunction]
             while len(self._advancing) >= BACKLOG_MAX:
-                await asyncio.wait(self._advancing.values(), return_when=asyncio.FIRST_COMPLETED)
+                # Not `asyncio.wait` on all of them: a hundred waiters on hundreds of tasks cost a core in a crowd.
+                self._room.clear()
+                await self._room.wait()
             self.take_up(UUID(bytes=task.payload))
 
         @manager.entrypoint("derive", concurrency_limit=2)
