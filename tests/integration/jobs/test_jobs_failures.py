@@ -78,8 +78,8 @@ async def test_a_second_attempt_begins_without_the_progress_of_the_first(build: 
 
 @both
 async def test_a_job_that_misses_its_deadline_expires_and_costs_nothing(build: Build, what: str):
-    world = await build()
-    job_id = await world.submit(what, {"latency_s": 120.0}, deadline_s=1.5)
+    world = await build(policy={"cancel_grace_s": 30.0})
+    job_id = await world.submit(what, {"latency_s": 120.0}, deadline_s=4)
     job = await world.reaches(job_id, "expired")
     assert job["status"] == "failed"
     assert job["error"]["code"] == "deadline_exceeded"
