@@ -126,7 +126,10 @@ class Looking:
             step = trace.Step(job["id"], job["attempt"], "cancel_sent", detail={"answer": answer.outcome})
             await trace.write(conn, [step])
             await conn.execute(
-                "update job_work set cancel_sent_at = $2 where job_id = $1", job["id"], self._parts.now()
+                "update job_work set cancel_sent_at = greatest($2::timestamptz, $3) where job_id = $1",
+                job["id"],
+                self._parts.now(),
+                job["cancel_requested_at"],  # by another clock
             )
         await self.look(job)
 

@@ -121,11 +121,15 @@ async def drop_lease(conn: Conn, job_id: UUID, *, worker: str) -> None:
 
 
 async def heard(conn: Conn, job_id: UUID, look_at: datetime) -> None:
-    """The provider answered: count the look and set the next, which is now where somebody poked meanwhile."""
+    """The provider answered: count the look and set the next.
+
+    That is now where somebody poked meanwhile, or wished the job to stop while we looked: the provider has yet to hear.
+    """
     await conn.execute(
         """
-        update job_work set heard_at = now(), looks = looks + 1, look_at = case when poked then now() else $2 end
-        where job_id = $1
+        update job_work w set heard_at = now(), looks = w.looks + 1, look_at = case
+            when w.poked or j.cancel_requested_at > coalesce(w.cancel_sent_at, '-infinity') then now() else $2 end
+        from jobs j where w.job_id = $1 and j.id = w.job_id
         """,
         job_id,
         look_at,

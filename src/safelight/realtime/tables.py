@@ -53,7 +53,7 @@ TABLES: Final[Mapping[str, Columns]] = {
 }  # fmt: skip
 
 HIDDEN: Final[Mapping[str, frozenset[str]]] = {
-    "jobs": frozenset({"endpoint", "tries", "round", "webhook_url", "request_hash", "created_by"}),
+    "jobs": frozenset({"endpoint", "tries", "round", "webhook_url", "request_hash", "created_by", "pinned"}),
     "generations": frozenset({"sha256", "files", "meta"}),
 }
 """Columns that are known and not shown."""
