@@ -105,7 +105,7 @@ class Fetcher:
             found = await self._once(at, kinds, dest)
             if isinstance(found, Fetched):
                 return found
-            at = _parse(str(at.join(found)))
+            at = _joined(at, found)
             if self._is_allowed(at) and not began_inside:
                 # The allowance is for results that name the private host themselves, not for detours to it.
                 raise PrivateAddress("The host redirected to an address of a private network.")
@@ -186,6 +186,16 @@ async def _receive(
         raise
 
 
+def _joined(at: httpx.URL, location: str) -> httpx.URL:
+    """Where a redirect leads to. Raises ResultUnreachable for nonsense: it is the host's word, not ours."""
+    if len(location) > URL_MAX:
+        raise ResultUnreachable("The host redirected to an address that is too long.", retryable=False)
+    try:
+        return _parse(str(at.join(location)))
+    except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+        raise ResultUnreachable("The host redirected to an address that is malformed.", retryable=False) from error
+
+
 def _parse(url: str) -> httpx.URL:
     if len(url) > URL_MAX:
         raise ResultUnreachable("The address is too long.", retryable=False)
@@ -195,6 +205,8 @@ def _parse(url: str) -> httpx.URL:
         raise ResultUnreachable("The address is malformed.", retryable=False) from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ResultUnreachable(f"Results come by http or https, not {parsed.scheme or 'nothing'!r}.", retryable=False)
+    if not 1 <= _port(parsed) <= 65_535:
+        raise ResultUnreachable(f"Nobody listens at port {_port(parsed)}.", retryable=False)
     return parsed
 
 

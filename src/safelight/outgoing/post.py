@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from safelight.outgoing.address import Addresses, AddressRefused, port_of, priva
 TOTAL_S: Final = 15.0
 """From the look-up of the name to the answer. A receiver does its work after it has answered."""
 CONNECT_S: Final = 10.0
+BODY_S: Final = 2.0
+"""For the answer's body, which is only for people: the status has said all that counts, and no body takes it back."""
 RESPONSE_BYTES_MAX: Final = 4_096
 """Read of an answer; the rest is not our business."""
 RESPONSE_KEPT: Final = 1_000
@@ -80,8 +83,7 @@ class GuardedPost:
         except AddressRefused as error:
             return posted("private", f"Not sent: the address {error}.")
         try:
-            async with asyncio.timeout(self._total_s):
-                status, said, answer = await self._exchange(at, headers, body)
+            status, said, answer = await self._exchange(at, headers, body)
         except PrivateAddress:
             return posted("private", f"Not sent: the address {private(at.host, port_of(at))}.")
         except (TimeoutError, httpcore.TimeoutException):
@@ -114,7 +116,8 @@ class GuardedPost:
                 "timeout": {"connect": CONNECT_S, "read": self._total_s, "write": self._total_s, "pool": self._total_s}
             },
         )
-        response = await self._connections().handle_async_request(request)
+        async with asyncio.timeout(self._total_s):
+            response = await self._connections().handle_async_request(request)
         try:
             assert isinstance(response.stream, AsyncIterable)
             return response.status, httpx.Headers(response.headers), await _beginning(response.stream)
@@ -138,15 +141,14 @@ def _tls() -> SSLContext:
 
 
 async def _beginning(stream: AsyncIterable[bytes]) -> str | None:
-    """The first characters of an answer. One that breaks off here has been an answer all the same."""
+    """The first characters of an answer. One that breaks off or drips on has been an answer all the same."""
     taken = bytearray()
-    try:
-        async for chunk in stream:
-            taken += chunk
-            if len(taken) >= RESPONSE_BYTES_MAX:
-                break
-    except (httpcore.NetworkError, httpcore.ProtocolError):
-        pass
+    with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError):
+        async with asyncio.timeout(BODY_S):
+            async for chunk in stream:
+                taken += chunk
+                if len(taken) >= RESPONSE_BYTES_MAX:
+                    break
     text = bytes(taken[:RESPONSE_BYTES_MAX]).decode("utf-8", "replace").replace("\0", "�")
     return text[:RESPONSE_KEPT] or None
 

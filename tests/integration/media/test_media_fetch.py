@@ -251,6 +251,17 @@ async def test_a_redirect_to_another_scheme_is_refused(host, tmp_path, location)
             await fetcher.fetch(url, kinds=None, dest=tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    "location", ["http://[::1", "http://x:abc/", "http://x:99999/", "http://é..é/", "//" + "a" * 20_000]
+)
+async def test_a_redirect_to_nonsense_is_unreachable_and_not_a_fault_of_ours(host, tmp_path, location):
+    url = host.serves("/a", answer(b"", None, "302 Found", f"Location: {location}"))
+    async with door(host) as fetcher:
+        with pytest.raises(ResultUnreachable) as refused:
+            await fetcher.fetch(url, kinds=None, dest=tmp_path / "x")
+    assert not refused.value.retryable
+
+
 async def test_a_ring_of_redirects_ends(host, tmp_path):
     url = host.serves("/a", answer(b"", None, "302 Found", "Location: /a"))
     async with door(host) as fetcher:

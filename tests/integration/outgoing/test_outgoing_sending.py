@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ import httpcore
 import pytest
 from outgoing_world import Room, until
 from standardwebhooks import WebhookVerificationError
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from safelight.db.pool import AWAY
 from safelight.outgoing import delivery, endpoint, turn
@@ -134,6 +134,24 @@ async def test_of_an_endless_answer_only_the_beginning_is_read_and_kept(room: Ro
     room.wake()
     (log,) = await room.becomes("delivered")
     assert log["tries"][0]["response"] == "x�" * 500
+
+
+async def test_a_receiver_that_has_said_yes_and_hangs_on_its_body_has_been_told(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("safelight.outgoing.post.BODY_S", 0.2)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"thank you"
+        await room.receiver.let_go.wait()
+
+    await room.webhook("/drips", COMPLETED)
+    room.receiver.answers["/drips"] = [StreamingResponse(dripping(), 200)]
+    room.sender()
+    await room.completed()
+    room.wake()
+    (log,) = await room.becomes("delivered")
+    assert [(each["status"], each["response"]) for each in log["tries"]] == [(200, "thank you")]
 
 
 # --- nothing is lost, nothing is told twice without its id -----------------------------------------------------------
