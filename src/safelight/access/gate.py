@@ -32,13 +32,24 @@ FLUSH_EVERY_S: Final = 30.0
 
 
 class Gate:
-    """`clock` is the house's (UTC). `run()` writes when keys were used; whoever starts it stops it."""
+    """`clock` is the house's (UTC), `admins` the people whose studio may work the flags.
 
-    def __init__(self, db: Database, tokens: Tokens, sessions: Sessions, clock: Callable[[], datetime]) -> None:
+    `run()` writes when keys were used; whoever starts it stops it.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        tokens: Tokens,
+        sessions: Sessions,
+        clock: Callable[[], datetime],
+        admins: Collection[str] = (),
+    ) -> None:
         self.tokens = tokens
         self.sessions = sessions
         self._db = db
         self._clock = clock
+        self._admins = frozenset(admins)
         self._keys: Memory[bytes, keys.Key] = Memory(clock)
         self._members: Memory[tuple[str, UUID], Role] = Memory(clock)
         self._projects: Memory[UUID, bool] = Memory(clock)
@@ -104,6 +115,9 @@ class Gate:
         """
         if project_id is None:
             role = principal.role
+            if role is not None and principal.user_id is not None and principal.project_id is not None:
+                # Removing a member ends the session of an admin, too.
+                role = role if await self._membership(principal.user_id, principal.project_id) else None
         elif (role := await self.project_role(principal, project_id)) is None:
             raise NotFound(unseen)
         if may(principal, action, role):
@@ -181,7 +195,8 @@ class Gate:
         session = self.sessions.verify(cookie, self._clock())
         return Principal(
             kind="session", actor=f"user:{session.user_id}", user_id=session.user_id, project_id=session.project_id,
-            role=None, scope="session", expires_at=session.expires_at,
+            role=Role.ADMIN if session.user_id in self._admins else None,  # in a project, memberships alone count
+            scope="session", expires_at=session.expires_at,
         )  # fmt: skip
 
     def _used(self, key_id: UUID) -> None:

@@ -17,7 +17,7 @@ class Role(IntEnum):
     EDITOR = 2
     OWNER = 3
     ADMIN = 4
-    """Of the whole installation; no membership gives it, only an instance-wide secret key."""
+    """Of the whole installation; no membership gives it, only an instance-wide secret key, or the operator by name."""
 
     @property
     def label(self) -> str:
@@ -30,7 +30,7 @@ MEMBER_ROLES: Final[Mapping[str, Role]] = {role.label: role for role in (Role.VI
 Kind = Literal["key", "user", "session"]
 Scope = Literal["secret", "publishable", "user", "session"]
 Action = Literal[
-    "read", "write", "manage", "admin", "credits.grant", "work", "project.create", "socket", "client_config"
+    "read", "write", "manage", "admin", "flags", "credits.grant", "work", "project.create", "socket", "client_config"
 ]
 
 # What each kind of credential needs to be in the project for an action: a role, or nothing at all (None).
@@ -40,6 +40,8 @@ RULES: Final[Mapping[Action, Mapping[Scope, Role | None]]] = {
     "write": {"secret": Role.EDITOR, "user": Role.EDITOR, "session": Role.EDITOR},
     "manage": {"secret": Role.OWNER, "user": Role.OWNER, "session": Role.OWNER},
     "admin": {"secret": Role.ADMIN},
+    # Of what an admin may, the kill switch alone is in the studio, for the people the operator named (S8).
+    "flags": {"secret": Role.ADMIN, "session": Role.ADMIN},
     # Credits are money: an app's server gives them, never a person's browser (api.md).
     "credits.grant": {"secret": Role.OWNER},
     # A machine that makes results, or says it did: a server's key, never a person's browser (P3).

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
+from safelight import __version__
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.jobs import allowed_job, shown
@@ -181,6 +182,7 @@ async def client_config(request: Request, ctx: Ctx, who: Who) -> Response:
             "realtime_url": f"{scheme}://{request.url.netloc}/realtime/v1",
             "heartbeat_ms": ctx.config.heartbeat_ms,
             "invalidation": {"flush_ms": 500, "delete_flush_ms": 2000},
+            "version": __version__,
         }
     )
 

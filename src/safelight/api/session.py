@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from safelight.access import audit, keys, projects, sessions, studio_link
 from safelight.access.errors import Unauthorized
+from safelight.access.principal import may
 from safelight.api import resources
 from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.problem import documented
@@ -70,7 +71,12 @@ async def session(ctx: Ctx, who: Who) -> Response:
     listed = [{"id": project.id, "name": project.name} for project in found]
     first = who.project_id or (found[0].id if found else None)
     role = await ctx.gate.project_role(who, first) if first else None
-    user = {"id": who.user_id, "name": who.user_id or who.actor, "role": role.label if role else None}
+    user = {
+        "id": who.user_id,
+        "name": who.user_id or who.actor,
+        "role": role.label if role else None,
+        "may_set_flags": may(who, "flags", who.role),
+    }
     return answer({"project_id": first, "projects": listed, "user": user})
 
 
@@ -183,14 +189,15 @@ async def remove_member(project: UUID, user: str, ctx: Ctx, who: Who) -> Respons
 
 @router.get("/v1/admin/flags", responses=PROBLEMS, summary="Read the flags")
 async def read_flags(ctx: Ctx, who: Who) -> Response:
-    await ctx.gate.allow(who, None, "admin")
+    """What was set, by name (null: nothing); `in_force`; and `environment`: flags that the server's own overrides."""
+    await ctx.gate.allow(who, None, "flags")
     return answer(await _flags(ctx))
 
 
 @router.put("/v1/admin/flags", responses=PROBLEMS, summary="Set flags")
 async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
     """What is named is set; null puts it back to its default (S8)."""
-    await ctx.gate.allow(who, None, "admin")
+    await ctx.gate.allow(who, None, "flags")
     given = body.model_dump(exclude_unset=True)
 
     async def work(tx: Transaction) -> None:
@@ -216,8 +223,13 @@ async def put_flags(body: FlagsBody, ctx: Ctx, who: Who) -> Response:
 async def _flags(ctx: Context) -> dict[str, Any]:
     async with ctx.db.connection() as conn:
         rows = await conn.fetch("select name, value from flags")
+        now = await flags.read_flags(conn, ctx.flag_overrides)
     found = {row["name"]: row["value"] for row in rows}
-    return {name: found.get(name) for name in FLAG_NAMES}
+    return {
+        **{name: found.get(name) for name in FLAG_NAMES},
+        "in_force": {name: getattr(now, field) for name, field in flags.FLAGS.items()},
+        "environment": sorted(ctx.flag_overrides),
+    }
 
 
 async def open_studio(request: Request) -> Response | None:

@@ -80,6 +80,7 @@ def _settings(options: DemoOptions, port: int, emulator_url: str) -> Settings:
         host=options.host,
         port=port,
         data=options.data,
+        admins=(USER,),
         public_url=f"http://127.0.0.1:{port}" if options.host in ("127.0.0.1", "0.0.0.0") else None,  # noqa: S104 -- compared
         fal_key=SecretStr("demo:demo"),
         fal_queue_url=f"{emulator_url}/fal/queue",

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     comfyui_headers: dict[str, SecretStr] = Field(default_factory=dict)
     """JSON: headers that what stands before ComfyUI wants, e.g. `{"authorization": "Bearer …"}`."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    admins: Annotated[tuple[str, ...], NoDecode] = ()
+    """User ids whose studio shows the flags of the installation and may change them (S8)."""
 
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
@@ -87,7 +89,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: str = "info"
 
-    @field_validator("roles", "cors_origins", "allow_hosts", "providers", mode="before")
+    @field_validator("roles", "cors_origins", "admins", "allow_hosts", "providers", mode="before")
     @classmethod
     def split(cls, given: object) -> object:
         """`a, b` from the environment is a list."""

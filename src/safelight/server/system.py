@@ -63,6 +63,7 @@ from safelight.media.store import open_store
 from safelight.media.uploads import Uploads
 from safelight.media.workers import close_cpu
 from safelight.observe.metrics import Metrics
+from safelight.observe.scrape import ScrapeSource
 from safelight.outgoing.address import Addresses
 from safelight.outgoing.figures import Figures
 from safelight.outgoing.post import GuardedPost
@@ -210,6 +211,7 @@ async def _wire(
     breakers, offered = Breakers(db, policy.breaker, now), Offered(db, models)
     await offered.refresh()
     breakers.show(metrics, enabled)
+    ScrapeSource(db, metrics)
 
     def media_path(key: str) -> str:
         return signer.sign(key, now())
@@ -275,7 +277,7 @@ async def _wire(
     uploads = Uploads(db, store, signer, settings.data / "uploads")
     sessions = Sessions(await _secret(db, "sessions", settings))
     tokens = await _tokens(settings, db, stack)
-    gate = Gate(db, tokens, sessions, now)
+    gate = Gate(db, tokens, sessions, now, settings.admins)
     stack.push_async_callback(gate.flush)
 
     async def readiness() -> Mapping[str, str]:

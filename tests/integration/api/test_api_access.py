@@ -84,7 +84,7 @@ async def test_a_publishable_key_reads_the_clients_settings_and_nothing_else(wor
         config = ok(await client.get("/v1/client-config"))
         assert set(config) == {
             "realtime_enabled", "legacy_listeners_enabled", "deadmode_force_polling_ms", "polling", "realtime_url",
-            "heartbeat_ms", "invalidation",
+            "heartbeat_ms", "invalidation", "version",
         }  # fmt: skip
         assert config["invalidation"] == {"flush_ms": 500, "delete_flush_ms": 2000}
         assert config["realtime_url"] == world.url.replace("http", "ws") + "/realtime/v1"
@@ -96,7 +96,11 @@ async def test_a_publishable_key_reads_the_clients_settings_and_nothing_else(wor
 async def test_the_kill_switch_reaches_every_client(world: World) -> None:
     flags = {"REALTIME_ENABLED": False, "DEADMODE_FORCE_POLLING_MS": 2000}
     put = ok(await world.admin.put("/v1/admin/flags", json=flags))
-    assert put == flags | {"LEGACY_LISTENERS_ENABLED": None}
+    assert put == flags | {
+        "LEGACY_LISTENERS_ENABLED": None,
+        "in_force": flags | {"LEGACY_LISTENERS_ENABLED": False},
+        "environment": [],
+    }
     config = ok(await world.api.get("/v1/client-config"))
     assert (config["realtime_enabled"], config["deadmode_force_polling_ms"]) == (False, 2000)
     ok(await world.admin.put("/v1/admin/flags", json=dict.fromkeys(flags)))
@@ -175,7 +179,7 @@ async def test_a_person_makes_a_project_and_owns_it(world: World) -> None:
     assert session == {
         "project_id": made["id"],
         "projects": [{"id": made["id"], "name": "Mine"}],
-        "user": {"id": "ada", "name": "ada", "role": "owner"},
+        "user": {"id": "ada", "name": "ada", "role": "owner", "may_set_flags": False},
     }
     assert_problem(await world.api.post("/v1/projects", json={"name": "x"}), 403, "forbidden")
 
@@ -209,6 +213,25 @@ async def test_the_studios_link_opens_one_project_by_cookie(world: World) -> Non
     assert_problem(await page.get(f"/v1/projects/{other}"), 404, "not_found")
     ok(await world.admin.delete(f"{world.p}/members/ada"), 204)
     assert_problem(await page.get(f"{world.p}/jobs"), 404, "not_found")
+
+
+async def test_the_flags_are_in_the_studio_of_the_people_the_operator_named(build) -> None:
+    world: World = await build(admins=("root",))
+    named, other = await a_page(world, "root", "viewer"), await a_page(world, "ada", "owner")
+    own = {"origin": world.url}
+    for page, may_set in ((named, True), (other, False)):
+        assert ok(await page.get("/v1/session"))["user"]["may_set_flags"] is may_set
+    assert_problem(await other.get("/v1/admin/flags"), 403, "forbidden")
+    assert_problem(await other.put("/v1/admin/flags", json={"REALTIME_ENABLED": False}, headers=own), 403, "forbidden")
+    assert_problem(await named.put("/v1/admin/flags", json={"REALTIME_ENABLED": False}), 403, "forbidden", "own page")
+    put = ok(await named.put("/v1/admin/flags", json={"REALTIME_ENABLED": False}, headers=own))
+    assert put["in_force"]["REALTIME_ENABLED"] is False
+    assert ok(await other.get("/v1/client-config"))["realtime_enabled"] is False
+    token = world.client(world.token("root"))
+    assert_problem(await token.get("/v1/admin/flags"), 403, "forbidden")  # a name in somebody's token is not enough
+    assert_problem(await named.get(f"{world.p}/keys"), 403, "forbidden")  # in the project they are what they were
+    ok(await world.admin.delete(f"{world.p}/members/root"), 204)
+    assert_problem(await named.get("/v1/admin/flags"), 403, "forbidden")
 
 
 async def test_a_cookie_writes_only_from_our_own_page(world: World) -> None:

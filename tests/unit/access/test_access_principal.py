@@ -22,6 +22,7 @@ EXPECTED = {
     "write": {"secret": "eoa", "publishable": "", "user": "eoa", "session": "eoa"},
     "manage": {"secret": "oa", "publishable": "", "user": "oa", "session": "oa"},
     "admin": {"secret": "a", "publishable": "", "user": "", "session": ""},
+    "flags": {"secret": "a", "publishable": "", "user": "", "session": "a"},
     "credits.grant": {"secret": "oa", "publishable": "", "user": "", "session": ""},
     "work": {"secret": "oa", "publishable": "", "user": "", "session": ""},
     "project.create": {"secret": "a", "publishable": "", "user": "-veoa", "session": ""},
