@@ -140,6 +140,10 @@ async def give_way(conn: Conn, upload: Upload) -> Upload | None:
     return _upload(row)
 
 
+async def drop_pending(conn: Conn, upload_id: UUID) -> None:
+    await conn.execute("delete from uploads where id = $1 and state = 'pending'", upload_id)
+
+
 async def expire(conn: Conn, now: datetime) -> tuple[int, Sequence[UUID]]:
     """Remove unfinished ones whose time is over: how many went, and which unfinished ones are left."""
     gone = await conn.fetch("delete from uploads where state = 'pending' and expires_at <= $1 returning id", now)

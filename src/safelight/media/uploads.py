@@ -169,6 +169,12 @@ class Uploads:
             self._path(upload_id).unlink(missing_ok=True)
             return ready
 
+    async def abandon(self, upload_id: UUID) -> None:
+        """Forget an unfinished upload that nobody will go on with. One that is ready, or gone, is left as it is."""
+        async with self._db.connection() as conn:
+            await rows.drop_pending(conn, upload_id)
+        self._path(upload_id).unlink(missing_ok=True)
+
     async def sweep(self, now: datetime) -> int:
         """Remove unfinished uploads whose time is over, and staging files that belong to none. How many went."""
         async with self._db.connection() as conn:

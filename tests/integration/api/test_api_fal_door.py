@@ -314,6 +314,32 @@ async def test_uploads_are_guarded(world: World) -> None:
     assert (row[0]["start"], row[0]["input"]["image_url"]) == (None, place["file_url"])
 
 
+async def test_uploads_that_break_off_leave_nothing_that_counts_against_the_project(world: World) -> None:
+    app = await client(world)
+    token = (await app.post("/compat/fal/storage/auth/token", json={})).json()["token"]
+    bearer = {"authorization": f"Bearer {token}", "content-type": "image/png"}
+    for _ in range(3):
+        refused(await world.client().post("/compat/fal/files/upload", content=b"<svg/>" * 99, headers=bearer), 422)
+    assert await world.value("select count(*) from uploads") == 0
+    staging = world.settings.data / "uploads"
+    address = httpx.URL(world.url)
+    _, line = await asyncio.open_connection(address.host, address.port)
+    head = ["POST /compat/fal/files/upload HTTP/1.1", f"Host: {address.netloc.decode()}", "Content-Length: 5000"]
+    head += [f"{name}: {value}" for name, value in bearer.items()]
+    line.write(("\r\n".join(head) + "\r\n\r\n").encode() + _png()[:40])
+
+    async def has_begun() -> bool:
+        return await world.value("select count(*) from uploads") == 1 and bool(list(staging.iterdir()))
+
+    await until(has_begun, "the upload to be under way")
+    line.close()
+
+    async def is_forgotten() -> bool:
+        return await world.value("select count(*) from uploads") == 0 and not list(staging.iterdir())
+
+    await until(is_forgotten, "what came of it to be gone")
+
+
 async def test_a_run_is_held_for_a_while_and_then_sent_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("safelight.compat.fal.run.HOPS_MAX", 1)
     app = await client(world, prefer="respond-async, wait=1")

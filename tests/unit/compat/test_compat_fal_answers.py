@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,6 +16,8 @@ from safelight.compat.fal import answers
 from safelight.compat.fal.answers import Urls
 from safelight.compat.fal.door import Held, TooManyHeld
 from safelight.compat.fal.errors import of_error, of_failure
+from safelight.compat.fal.files import _OURS, _texts
+from safelight.compat.fal.queue import EventStream
 from safelight.compat.fal.run import wait_of
 from safelight.compat.fal.seen_logs import SeenLogs
 from safelight.compat.fal.signing import Signer
@@ -148,9 +153,40 @@ def test_a_run_is_held_as_long_as_is_preferred_but_never_half_a_minute(said: str
 def test_so_many_wait_and_no_more() -> None:
     held, project = Held(most=3, most_of_project=2), uuid4()
     with held.one(project), held.one(project):
-        held.check(uuid4())
-        with pytest.raises(TooManyHeld):
-            held.check(project)
-        with held.one(uuid4()), pytest.raises(TooManyHeld):
-            held.check(uuid4())
-    held.check(project)
+        with pytest.raises(TooManyHeld), held.one(project):
+            pytest.fail("the third of a project was let in")
+        with held.one(uuid4()), pytest.raises(TooManyHeld), held.one(uuid4()):
+            pytest.fail("the fourth of all was let in")
+    with held.one(project):
+        pass
+
+
+async def test_a_stream_gives_its_place_back_though_nobody_ever_listened() -> None:
+    held, project = Held(most=1), uuid4()
+
+    async def events() -> AsyncGenerator[bytes]:
+        yield b"data: never\n\n"
+
+    async def send(_: Any) -> None:
+        raise ConnectionResetError
+
+    place = contextlib.ExitStack()
+    place.enter_context(held.one(project))
+    with pytest.raises(BaseException):  # noqa: B017 -- whatever the server makes of a broken line
+        await EventStream(events(), "x", place)({"type": "http"}, _gone, send)
+    with held.one(project):
+        pass
+
+
+async def _gone() -> Any:
+    await asyncio.Event().wait()
+
+
+def test_an_address_of_ours_is_recognised_in_a_text_of_any_length_at_once() -> None:
+    """16 MB of repeated addresses took a day: the name at the end was read anew for each of them."""
+    one = f"/compat/fal/files/{uuid4()}/{'A' * 24}"
+    assert _OURS.fullmatch(f"https://a.example{one}/my%20fox.png")
+    assert _OURS.fullmatch(f"https://a.example/compat/fal/p/{uuid4()}/files/{uuid4()}/{'A' * 24}")
+    assert not _OURS.fullmatch("https://a.example" + one * 200_000 + "/?")
+    whole = "https://a.example" + one
+    assert _texts({"a": [whole, whole * 1_000]}, 0) == [whole]

@@ -46,14 +46,11 @@ class Held:
         self._by_project: Counter[UUID] = Counter()
         self._all = 0
 
-    def check(self, project: UUID) -> None:
-        """Raises TooManyHeld where no more may begin."""
-        if self._all >= self._most or self._by_project[project] >= self._most_of_project:
-            raise TooManyHeld
-
     @contextlib.contextmanager
     def one(self, project: UUID) -> Generator[None]:
-        """While it is held. `check` before: a stream's status is said before it begins, so this refuses nobody."""
+        """While it is held. Raises TooManyHeld where no more may begin."""
+        if self._all >= self._most or self._by_project[project] >= self._most_of_project:
+            raise TooManyHeld
         self._all += 1
         self._by_project[project] += 1
         try:

@@ -6,6 +6,8 @@ file is called later is said before it is there, so that name is signed too and 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -24,9 +26,9 @@ from starlette.responses import Response
 
 from safelight.access.errors import Unauthorized
 from safelight.compat.fal.door import PATH, Door
-from safelight.compat.fal.errors import detail, flat, invalid
+from safelight.compat.fal.errors import Database, detail, flat, invalid
 from safelight.compat.fal.wire import Answer, BadRequest, read_object
-from safelight.media.uploads import BYTES_MAX
+from safelight.media.uploads import BYTES_MAX, Upload
 from safelight.providers.registry import Model
 
 TOKEN_TTL: Final = timedelta(hours=1)
@@ -36,10 +38,15 @@ DEPTH_MAX: Final = 16
 """Of an input that is searched for addresses of ours; deeper ones are refused anyway."""
 FOUND_MAX: Final = 100
 """Files of ours in one input: no model takes as many pictures."""
+ADDRESS_MAX: Final = 4_000
+"""Characters of an address of ours: host, path, and a name of a hundred, each written as up to twelve."""
+UPLOAD_S: Final = 300.0
+"""Of one upload in all: 50 MB at 170 kB/s. Who drips a byte now and then holds no place for longer."""
 
 _UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _OURS: Final = re.compile(
-    rf"https?://[^?#]+{PATH}(?:/p/{_UUID})?/files/(?P<file>{_UUID})/(?P<signature>[A-Za-z0-9_-]{{24}})(?:/[^?#]*)?"
+    # The name at the end holds no slash: with one, a long text of repeated addresses would be read over and over.
+    rf"https?://[^?#]+{PATH}(?:/p/{_UUID})?/files/(?P<file>{_UUID})/(?P<signature>[A-Za-z0-9_-]{{24}})(?:/[^/?#]*)?"
 )
 
 
@@ -123,11 +130,7 @@ class Files:
             raise BadRequest(411, "Say how long the file is: Content-Length.")
         if await self._upload_of(file, project) is not None:
             return
-        uploads, now = self._door.uploads, self._door.now()
-        upload = await uploads.begin(project, filename=name, mime=mime, size=int(length), sha256=None, now=now)
-        upload = await uploads.receive(upload.id, None, request.stream(), now)
-        if upload.state != "ready":
-            raise BadRequest(400, "The file ended before its announced length: send it again.")
+        upload = await self._received(request, project, name, mime, int(length))
         async with self._door.db.connection() as conn:
             await conn.execute(
                 "insert into fal_files (id, project_id, upload_id) values ($1, $2, $3) on conflict (id) do nothing",
@@ -135,6 +138,25 @@ class Files:
                 project,
                 upload.id,
             )
+
+    async def _received(self, request: Request, project: UUID, name: str, mime: str | None, size: int) -> Upload:
+        """The ready upload. One that breaks off is forgotten at once: nobody here goes on with it, and what waits
+        unfinished counts against the project."""
+        uploads, now = self._door.uploads, self._door.now()
+        begun = await uploads.begin(project, filename=name, mime=mime, size=size, sha256=None, now=now)
+        limit = asyncio.timeout(UPLOAD_S)
+        try:
+            async with limit:
+                upload = await uploads.receive(begun.id, None, request.stream(), now)
+            if upload.state != "ready":
+                raise BadRequest(400, "The file ended before its announced length: send it again.")
+        except Exception as error:
+            with contextlib.suppress(*Database):  # then the hourly sweep does it, in a day
+                await uploads.abandon(begun.id)
+            if limit.expired():
+                raise BadRequest(408, f"The file took longer than {UPLOAD_S:g} s.", "request_timeout") from error
+            raise
+        return upload
 
     # --- give -------------------------------------------------------------------------------------------------
 
@@ -258,7 +280,7 @@ def _texts(value: Any, depth: int) -> list[str]:
     if depth > DEPTH_MAX:
         return []
     if isinstance(value, str):
-        return [value] if value.startswith("http") and PATH in value[:2_000] else []
+        return [value] if len(value) <= ADDRESS_MAX and value.startswith("http") and PATH in value else []
     return [text for each in _inside(value) for text in _texts(each, depth + 1)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import uuid_utils.compat as uuid7s
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from safelight.changes.log import MustRefetch
 from safelight.compat.fal import answers
@@ -115,11 +117,12 @@ class Queue:
         caller, row, role = await self._door.job_for(request, "read")
         urls = self.urls(request, request.path_params["endpoint"], row["id"])
         with_logs = logs_wanted(request)
-        self._door.held.check(row["project_id"])
+        place = contextlib.ExitStack()
+        place.enter_context(self._door.held.one(row["project_id"]))
 
         async def events() -> AsyncGenerator[bytes]:
             project: UUID = row["project_id"]
-            with self._door.held.one(project), self._door.streams.holding(caller.principal, project, role) as hold:
+            with self._door.streams.holding(caller.principal, project, role) as hold:
                 told: dict[str, Any] = {}
                 lines = 0
                 async for now in self.moments(row["id"], project, hold):
@@ -133,7 +136,7 @@ class Queue:
                         told, lines = body | {"logs": None}, len(logs)
                         yield b"data: " + encode({**body, "logs": fresh} if with_logs else body) + b"\n\n"
 
-        return event_stream(events(), urls.request_id)
+        return EventStream(events(), urls.request_id, place)
 
     async def moments(self, job: UUID, project: UUID, hold: Hold | None = None) -> AsyncGenerator[Row | None]:
         """The job whenever something may have changed, until it has ended; None now and then: the line is alive.
@@ -208,6 +211,14 @@ class Queue:
         return Answer({"status": "CANCELLATION_REQUESTED"}, 202).response(identity)
 
 
-def event_stream(events: AsyncGenerator[bytes], request_id: str) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", REQUEST_ID: request_id}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+class EventStream(StreamingResponse):
+    """`place` is held until it has been sent, or nobody listens any more: also where nothing was ever sent."""
+
+    def __init__(self, events: AsyncGenerator[bytes], request_id: str, place: contextlib.ExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", REQUEST_ID: request_id}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)

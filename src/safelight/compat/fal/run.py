@@ -9,6 +9,7 @@ whatever happens to the call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing
@@ -22,7 +23,7 @@ from safelight.compat.fal import answers
 from safelight.compat.fal.app_id import normalized
 from safelight.compat.fal.door import Door, root_of
 from safelight.compat.fal.errors import flat
-from safelight.compat.fal.queue import Queue, event_stream
+from safelight.compat.fal.queue import EventStream, Queue
 from safelight.compat.fal.wire import Answer, encode
 from safelight.db.pool import Row
 from safelight.jobs.errors import JobNotFound
@@ -49,24 +50,23 @@ class Run:
         streamed = path.endswith(STREAM)
         app = normalized(path.removesuffix(STREAM) if streamed else path)
         caller, project = await self._door.writer(request)
-        self._door.held.check(project)  # before there is a job that would be paid for
-        done = await self._queue.take(request, app, None)
-        if isinstance(done, Answer):
-            return done.response()
-        job: UUID = done.job["id"]
-        if not streamed:
-            with self._door.held.one(project):
+        with contextlib.ExitStack() as place:
+            place.enter_context(self._door.held.one(project))  # before there is a job that would be paid for
+            done = await self._queue.take(request, app, None)
+            if isinstance(done, Answer):
+                return done.response()
+            job: UUID = done.job["id"]
+            if not streamed:
                 return await self._held(request, app, job, project, 0)
-        role = await self._door.gate.project_role(caller.principal, project)
-        holding = self._door.streams.holding(caller.principal, project, role)
-        return event_stream(self._events(request, job, project, holding), str(job))
+            role = await self._door.gate.project_role(caller.principal, project)
+            holding = self._door.streams.holding(caller.principal, project, role)
+            return EventStream(self._events(request, job, project, holding), str(job), place.pop_all())
 
     async def wait(self, request: Request) -> Response:
         """`GET …/requests/{id}/wait`: where a run goes on."""
         _, row, _ = await self._door.job_for(request, "read")
         said = request.query_params.get("hop", "")
         hop = int(said) if said.isascii() and said.isdigit() and len(said) < 4 else 0
-        self._door.held.check(row["project_id"])
         with self._door.held.one(row["project_id"]):
             app = request.path_params["endpoint"]
             return await self._held(request, app, row["id"], row["project_id"], hop)
@@ -105,7 +105,7 @@ class Run:
         self, request: Request, job: UUID, project: UUID, holding: AbstractContextManager[Hold]
     ) -> AsyncGenerator[bytes]:
         """Beats, and at last the model's answer, be it an error: a stream has one status, said at its beginning."""
-        with self._door.held.one(project), holding as hold:
+        with holding as hold:
             async for row in self._queue.moments(job, project, hold):
                 if row is None:
                     yield b": beat\n\n"
