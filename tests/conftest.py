@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+import structlog
 from hypothesis import settings
 
 from safelight.db import embedded, migrate
@@ -32,6 +33,16 @@ settings.register_profile("unhurried", deadline=None)
 if not os.environ.get("CI"):
     settings.load_profile("unhurried")
 
+
+# A traceback with every local variable takes seconds to draw, in the loop of the server under test.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f"),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # What takes long begins first, so that nobody waits for it alone at the end.
 FIRST = ("simulation", "integration", "conformance", "browser", "unit")

@@ -264,14 +264,15 @@ class World:
         return counts | {f"head of {row['project_id']}": row["head"] for row in heads}
 
     async def is_quiet(self) -> bool:
-        """No task waits or runs (a thumbnail may follow its job), and no webhook waits."""
+        """No task waits or runs (a thumbnail may follow its job), no webhook waits, nobody has a job in hand."""
         return not await self.value(
             "select (select count(*) from pgqueuer.pgqueuer) + (select count(*) from inbox where processed_at is null)"
+            " + (select count(*) from job_work where lease_until > now() and lease_by is not null)"
         )
 
     @contextlib.asynccontextmanager
     async def unchanged(self) -> AsyncIterator[None]:
-        """What happens inside leaves no row and no change behind."""
+        """What happens inside leaves no row and no change behind. No job may be on its way: it would leave its own."""
         await until(self.is_quiet, "the queue to be empty")
         before = await self.footprint()
         yield

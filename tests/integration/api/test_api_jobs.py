@@ -185,7 +185,8 @@ async def test_a_retry_that_cannot_be_paid_changes_nothing(world: World) -> None
     project = await world.new_project(credits=1)
     job = ok(await world.admin.post(f"/v1/projects/{project}/jobs", json=fal({"fail": "content_policy"})), 202)
     assert (await world.ends_in(project, job["id"]))["status"] == "failed"
-    ok(await world.admin.post(f"/v1/projects/{project}/jobs", json=fal({"latency_s": 3600})), 202)
+    spent = ok(await world.admin.post(f"/v1/projects/{project}/jobs", json=fal()), 202)
+    assert (await world.ends_in(project, spent["id"]))["status"] == "completed"
     async with world.unchanged():
         answer = await world.admin.post(f"/v1/jobs/{job['id']}/retry")
         assert_problem(answer, 402, "insufficient_credits")

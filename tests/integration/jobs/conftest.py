@@ -6,26 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from jobs_world import Build, World, a_world
 
 from safelight.db.pool import Database
 from safelight.emulators.serve import Address, running
 from safelight.emulators.settings import EmulatorSettings
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plain_log() -> Iterator[None]:
-    """Tracebacks with every local variable take seconds to draw, and deaths are many here."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f"),
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ]
-    )
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
