@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -24,7 +25,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from safelight.compat.fal.callbacks import PER_LANE_MAX
 from safelight.emulators.serve import Address
+from safelight.outgoing.post import GuardedPost
 from safelight.server.run import listen
 
 AURORA = "/compat/fal/local/aurora"
@@ -81,12 +84,15 @@ class Receiver:
 
     def __init__(self, refusals: int) -> None:
         self.url = ""
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.refusals = refusals
         self.messages: list[tuple[dict[str, str], bytes]] = []
 
     async def take(self, request: Request) -> Response:
         self.messages.append((dict(request.headers), await request.body()))
         self.refusals -= 1
+        await self.answers.wait()
         return Response(status_code=200 if self.refusals < 0 else 503)
 
 
@@ -102,6 +108,7 @@ async def receiving(refusals: int = 0) -> AsyncIterator[Receiver]:
     try:
         yield made
     finally:
+        made.answers.set()
         server.should_exit = server.force_exit = True
         await serving
         listener.close()
@@ -275,6 +282,26 @@ async def test_a_callback_is_repeated_until_it_is_taken(build: Build) -> None:
             return said if len(said) == 2 else []
 
         assert await until(steps, "both tries in the trace") == ["callback_failed", "callback_delivered"]
+
+
+async def test_a_receiver_that_hangs_delays_no_other(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for six tries, and eight callbacks, all older, wait for a server that never answers."""
+    monkeypatch.setattr("safelight.compat.fal.callbacks.AT_ONCE", 6)
+    monkeypatch.setattr("safelight.compat.fal.callbacks.LEASE_S", 3600.0)
+    monkeypatch.setattr("safelight.server.fal_door.GuardedPost", functools.partial(GuardedPost, total_s=3600.0))
+    async with receiving() as dead, receiving() as living:
+        dead.answers.clear()
+        world = await build(allow_hosts=(_host(dead.url), _host(living.url)))
+        app = await client(world)
+        for _ in range(8):
+            await submitted(app, params={"fal_webhook": dead.url})
+        await until(_messages(dead, PER_LANE_MAX), "the dead server to have its share")
+        await submitted(app, params={"fal_webhook": living.url})
+        await until(_messages(living, 1), "the living one to be told")
+        assert len(dead.messages) == PER_LANE_MAX
+        # Once it answers, the others come one after the other.
+        dead.answers.set()
+        await until(_messages(dead, 8), "all of them")
 
 
 async def test_uploads_are_guarded(world: World) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,13 +32,22 @@ from safelight.outgoing.schedule import verdict
 
 log: Final = structlog.get_logger("compat")
 
-AT_ONCE: Final = 16
+AT_ONCE: Final = 64
 """Tries under way in one process: each is a connection to a stranger's server."""
+PER_LANE_MAX: Final = 4
+"""Tries at once to one host that a project named: what hangs holds 4 of 64, and nobody waits for it."""
+PER_PROJECT_MAX: Final = 24
+"""Whatever one project's receivers do, others have room."""
+CONNECTIONS_MAX: Final = 2
+"""Of the database, at once: jobs go before callbacks."""
 LEASE_S: Final = 60.0
 """Longer than a try may take: then another process tries."""
 LOOK_S: Final = 5.0
 """Between two looks where nothing is known to be open; what this process commits is looked for at once."""
 GATHER_S: Final = 0.02
+PER_TAKE: Final = 16
+"""Taken by one look, so that several processes share a crowd."""
+END_S: Final = 5.0
 KEPT_DAYS: Final = 30
 UNBORN_DAYS: Final = 8
 """A row whose job never came to be, or whose job is gone: no job lives longer than a week."""
@@ -45,6 +55,30 @@ SWEEP_S: Final = 3600.0
 
 Output = Callable[[Row], Awaitable[Answer]]
 """What the model answered, for a job that has ended."""
+
+# As outgoing/turn.py: along the lanes and not along the queue, or a thousand callbacks to a dead server would hide the
+# one to a living one.
+_CLAIM: Final = """
+    with recursive lanes as (
+        (select lane, project_id from fal_callbacks where due_at is not null order by lane limit 1)
+        union all
+        (select n.lane, n.project_id from lanes l, lateral (
+            select c.lane, c.project_id from fal_callbacks c where c.due_at is not null and c.lane > l.lane
+            order by c.lane limit 1) n)
+    ), due as materialized (
+        select d.job_id from lanes l
+        left join unnest($3::text[], $4::int[]) as busy (lane, taken) on busy.lane = l.lane,
+        lateral (select job_id, due_at from fal_callbacks where lane = l.lane and due_at <= now()
+            order by due_at limit greatest($5 - coalesce(busy.taken, 0), 0)) d
+        where l.project_id <> all ($6)
+        order by d.due_at limit $7
+    )
+    update fal_callbacks set claim = $1, due_at = now() + make_interval(secs => $2), tries = tries + 1
+    where job_id in (
+        select c.job_id from fal_callbacks c where c.job_id = any (array(select job_id from due)) and c.due_at <= now()
+        for update skip locked)
+    returning *
+"""
 
 
 class Callbacks:
@@ -59,6 +93,8 @@ class Callbacks:
         self._post = post
         self._now = now
         self._woken = asyncio.Event()
+        self._database = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._flying: dict[asyncio.Task[None], Row] = {}
         self._is_any_open = False
 
     # --- before the job ---------------------------------------------------------------------------------------
@@ -94,59 +130,82 @@ class Callbacks:
         """Send what is due, until cancelled."""
         loop = asyncio.get_running_loop()
         swept_at = loop.time()
-        while True:
-            pause_s = LOOK_S
-            try:
-                while await self.send_due(output):
-                    pass
-                pause_s = await self._pause_s()
-                if loop.time() - swept_at > SWEEP_S:
-                    swept_at = loop.time()
-                    await self.sweep()
-            except Exception as error:
-                end_if_canceled()
-                log.warning("callbacks.failed", error=repr(error))
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(GATHER_S)
-            self._woken.clear()
+        try:
+            while True:
+                pause_s = LOOK_S
+                try:
+                    await self._take(output)
+                    pause_s = await self._pause_s()
+                    if loop.time() - swept_at > SWEEP_S:
+                        swept_at = loop.time()
+                        await self.sweep()
+                except Exception as error:
+                    end_if_canceled()
+                    log.warning("callbacks.failed", error=repr(error))
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(GATHER_S)
+                self._woken.clear()
+        finally:
+            await self._end()
 
-    async def send_due(self, output: Output) -> int:
-        """One round of tries; how many there were."""
-        claim = uuid4()
-        async with self._db.connection() as conn:
-            due = await conn.fetch(
-                """
-                update fal_callbacks set claim = $1, due_at = now() + make_interval(secs => $2), tries = tries + 1
-                where job_id in (
-                    select job_id from fal_callbacks where due_at <= now() order by due_at limit $3
-                    for update skip locked)
-                returning *
-                """,
-                claim,
-                LEASE_S,
-                AT_ONCE,
-            )
-        if due:
-            async with asyncio.TaskGroup() as tries:
-                for row in due:
-                    tries.create_task(self._try(row, output))
-        return len(due)
+    async def _take(self, output: Output) -> None:
+        """Begin as many tries as there is room for."""
+        while room := AT_ONCE - len(self._flying):
+            lanes = Counter(str(row["lane"]) for row in self._flying.values())
+            projects = Counter(row["project_id"] for row in self._flying.values())
+            full = [project for project, count in projects.items() if count >= PER_PROJECT_MAX]
+            async with self._database, self._db.connection() as conn:
+                due = await conn.fetch(
+                    _CLAIM, uuid4(), LEASE_S, list(lanes), list(lanes.values()), PER_LANE_MAX, full, min(room, PER_TAKE)
+                )
+            for row in due:
+                trying = asyncio.create_task(self._try(row, output), name="callback")
+                self._flying[trying] = row
+                trying.add_done_callback(self._landed)
+            if len(due) < min(room, PER_TAKE):
+                return
+
+    def _landed(self, trying: asyncio.Task[None]) -> None:
+        del self._flying[trying]
+        self._woken.set()  # its lane has room again
+
+    async def _end(self) -> None:
+        """Give back what was under way, so that the next process need not wait for the leases."""
+        flying = dict(self._flying)
+        for trying in flying:
+            trying.cancel()
+        if not flying:
+            return
+        await asyncio.wait(flying, timeout=END_S)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(END_S), self._db.connection() as conn:
+                await conn.execute(
+                    """
+                    update fal_callbacks c set due_at = now(), claim = null
+                    from unnest($1::uuid[], $2::uuid[]) as f (job_id, claim)
+                    where c.job_id = f.job_id and c.claim = f.claim
+                    """,
+                    [row["job_id"] for row in flying.values()],
+                    [row["claim"] for row in flying.values()],
+                )
 
     async def _try(self, row: Row, output: Output) -> None:
         try:
-            async with self._db.connection() as conn:
-                job = await reads.job(conn, row["job_id"])
-            if job is None or not has_ended(job):
-                await self._note(row, None)  # retried meanwhile: its next end makes it due again
-                return
-            body = _body(job, await output(job))
+            async with self._database:
+                async with self._db.connection() as conn:
+                    job = await reads.job(conn, row["job_id"])
+                if job is None or not has_ended(job):
+                    await self._note(row, None)  # retried meanwhile: its next end makes it due again
+                    return
+                body = _body(job, await output(job))
             headers = self.signer.headers(str(job["id"]), str(job["project_id"]), body, int(self._now().timestamp()))
             posted = await self._post.send(row["url"], headers, body)
-            await self._finish(row, job, posted)
+            async with self._database:
+                await self._finish(row, job, posted)
         except Exception as error:
             end_if_canceled()
             log.error("callback.interrupted", job=str(row["job_id"]), exc_info=error)
@@ -190,12 +249,15 @@ class Callbacks:
             )
 
     async def _pause_s(self) -> float:
-        """Until the next try is due; commits are listened to while anything is open."""
+        """Until the next try is due; commits are listened to while anything is open.
+
+        What is due already waits for room in its lane: the try that lands says so.
+        """
         async with self._db.connection() as conn:
             row = await conn.fetchrow(
                 """
                 select exists (select from fal_callbacks where ended_at is null) as open,
-                    extract(epoch from (select min(due_at) from fal_callbacks where due_at is not null) - now())::float8
+                    extract(epoch from (select min(due_at) from fal_callbacks where due_at > now()) - now())::float8
                         as wait_s
                 """
             )

@@ -14,6 +14,9 @@ create table fal_callbacks (
     job_id     uuid primary key,          -- written before its job is, so no foreign key
     project_id uuid not null,
     url        text not null check (length(url) between 1 and 2000),
+    -- What must not be overrun, and must not hold up the others: a project's host.
+    lane       text not null generated always as (
+        project_id::text || ' ' || coalesce(lower(substring(url from '^[^/]*//([^/?#]*)')), '')) stored,
     created_at timestamptz not null default now(),
     due_at     timestamptz,               -- of the next try; null: the job goes on, or nothing is left to do
     claim      uuid,                      -- whose try is under way
@@ -22,6 +25,7 @@ create table fal_callbacks (
     check (due_at is null or ended_at is null)
 );
 create index fal_callbacks_due on fal_callbacks (due_at) where due_at is not null;
+create index fal_callbacks_lanes on fal_callbacks (lane, due_at) where due_at is not null;
 create index fal_callbacks_open on fal_callbacks (created_at) where ended_at is null;
 create index fal_callbacks_ended on fal_callbacks (ended_at) where ended_at is not null;
 
