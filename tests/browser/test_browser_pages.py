@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from studio_page import RESULT_MS, SOON_MS, OpenStudio
 
 AXE = Path(__file__).resolve().parents[2] / "js/node_modules/axe-core/axe.min.js"
-PAGES = ("#/", "#/shots", "#/queue", "#/templates", "#/credits", "#/diagnostics")
+PAGES = ("#/", "#/shots", "#/queue", "#/templates", "#/credits", "#/diagnostics", "#/settings")
 SERIOUS = """
 async () => {
   const found = await axe.run(document, { resultTypes: ['violations'] });

@@ -46,3 +46,4 @@ export { exposeSnapshot } from './snapshot';
 export { added, createStore, removed, type Store } from './store';
 export type { Outcome, Trouble } from './submission';
 export type { Role } from './tabs';
+export { type Age, serverAge, VERSION } from './version';

@@ -208,7 +208,13 @@ export interface Session {
   /** Where the page begins; null for somebody who may open none. */
   readonly project_id: string | null;
   readonly projects: readonly { readonly id: string; readonly name: string }[];
-  readonly user: { readonly id: string | null; readonly name: string; readonly role: string | null };
+  readonly user: {
+    readonly id: string | null;
+    readonly name: string;
+    readonly role: string | null;
+    /** The operator named them: the kill switch is theirs to work (S8). */
+    readonly may_set_flags?: boolean;
+  };
 }
 
 /** What is POSTed to make a job. The id is ours, so the tile is known before the answer (J2, F3). */
@@ -255,6 +261,8 @@ export interface ClientConfig {
   readonly invalidation?: { readonly flush_ms?: number; readonly delete_flush_ms?: number };
   readonly deadmode_force_polling_ms?: number | null;
   readonly heartbeat_ms?: number;
+  /** Of the server. */
+  readonly version?: string;
 }
 
 export const isUnfinished = (job: Job): boolean => job.status === 'pending' || job.status === 'processing';

@@ -5,7 +5,16 @@ import { useMemo, useSyncExternalStore } from 'react';
  * link shows somebody else the same. Behind the `#`, because the page is served at one place only.
  */
 
-export const PAGES = ['gallery', 'shots', 'canvas', 'queue', 'templates', 'credits', 'diagnostics'] as const;
+export const PAGES = [
+  'gallery',
+  'shots',
+  'canvas',
+  'queue',
+  'templates',
+  'credits',
+  'diagnostics',
+  'settings',
+] as const;
 export type PageName = (typeof PAGES)[number];
 
 export interface Filters {

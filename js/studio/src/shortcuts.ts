@@ -20,6 +20,7 @@ export const SHORTCUTS: Readonly<Record<string, readonly Shortcut[]>> = {
     { keys: 'G then T', what: 'Templates' },
     { keys: 'G then C', what: 'Credits' },
     { keys: 'G then D', what: 'Diagnostics' },
+    { keys: 'G then ,', what: 'Settings' },
   ],
   Gallery: [
     { keys: '← ↑ → ↓', what: 'Move' },

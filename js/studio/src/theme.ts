@@ -26,10 +26,6 @@ export function setTheme(theme: Theme): void {
   paint();
 }
 
-/** The next in the round: system, dark, light. */
-export const turnTheme = (): void =>
-  setTheme(THEMES[(THEMES.indexOf(chosen.get()) + 1) % THEMES.length] ?? 'system');
-
 export function useTheme(): { readonly theme: Theme; readonly shade: 'dark' | 'light' } {
   const theme = useStore(chosen);
   const isLight = useSyncExternalStore(

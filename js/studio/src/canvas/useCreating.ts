@@ -1,5 +1,6 @@
 import { useReactFlow } from '@xyflow/react';
 import type { RefObject } from 'react';
+import { isStill } from '../motion';
 import type { Making, Place } from './making';
 import type { Flow } from './useFlow';
 import { type NodeKind, WIDTH } from './wiring';
@@ -8,8 +9,7 @@ const FRAME_MS = 260;
 /** Half of a prompt, its picture and the gap between them. */
 const PAIR_HALF = WIDTH / 2 + 36;
 
-export const glide = (): number =>
-  window.matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : FRAME_MS;
+export const glide = (): number => (isStill() ? 0 : FRAME_MS);
 
 /** Makes nodes where the person looks, and puts the hands on them. */
 export function useCreating(

@@ -14,6 +14,7 @@ import {
 } from 'react';
 import { aspectOf } from '../aspect';
 import { justify } from '../justify';
+import { scrolling } from '../motion';
 import { extendTo } from '../selection';
 import { DraggableTile } from './DraggableTile';
 
@@ -185,7 +186,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
         <button
           type="button"
           className="new-pill"
-          onClick={() => window.scrollTo({ top: 0, behavior: 'smooth' })}
+          onClick={() => window.scrollTo({ top: 0, behavior: scrolling() })}
         >
           {unseen} new
         </button>

@@ -1,7 +1,6 @@
 import { type Session, useRunning, useWallet } from '@safelight/react';
-import { Command, Moon, Sun, SunMoon } from 'lucide-react';
+import { Command, Settings } from 'lucide-react';
 import { go, type PageName, useRoute } from '../route';
-import { turnTheme, useTheme } from '../theme';
 import { credits } from '../words';
 import { Connection } from './Connection';
 import { Lamp } from './Lamp';
@@ -20,14 +19,11 @@ const PLACES: readonly [PageName, string][] = [
   ['queue', 'Queue'],
   ['templates', 'Templates'],
 ];
-const ICONS = { system: SunMoon, dark: Moon, light: Sun };
 
 export function Header({ session, project, onProject, onPalette }: HeaderProps) {
   const wallet = useWallet()?.wallet;
   const running = useRunning();
   const { page } = useRoute();
-  const { theme } = useTheme();
-  const ThemeIcon = ICONS[theme];
   return (
     <header className="header">
       <a className="mark" href="#/" aria-label="Safelight">
@@ -73,11 +69,12 @@ export function Header({ session, project, onProject, onPalette }: HeaderProps) 
         <button
           type="button"
           className="icon"
-          aria-label={`Theme: ${theme}`}
-          title={`Theme: ${theme}`}
-          onClick={turnTheme}
+          aria-label="Settings"
+          title="Settings"
+          aria-current={page === 'settings' ? 'page' : undefined}
+          onClick={() => go({ page: 'settings' })}
         >
-          <ThemeIcon size={17} aria-hidden="true" />
+          <Settings size={17} aria-hidden="true" />
         </button>
         {wallet && (
           <button

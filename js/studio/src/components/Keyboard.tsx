@@ -18,6 +18,7 @@ const PLACES: Readonly<Record<string, PageName>> = {
   t: 'templates',
   c: 'credits',
   d: 'diagnostics',
+  comma: 'settings',
 };
 
 const focusOn = (selector: string): void => document.querySelector<HTMLElement>(selector)?.focus();

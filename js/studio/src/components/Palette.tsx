@@ -21,6 +21,7 @@ const PLACES: readonly [PageName, string][] = [
   ['templates', 'Templates'],
   ['credits', 'Credits'],
   ['diagnostics', 'Diagnostics'],
+  ['settings', 'Settings'],
 ];
 
 /** Everything by name (Ctrl or ⌘ + K). */

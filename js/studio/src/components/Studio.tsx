@@ -12,6 +12,7 @@ import { Gallery } from './Gallery';
 import { Header } from './Header';
 import { Keyboard } from './Keyboard';
 import { Lightbox } from './Lightbox';
+import { OtherVersion } from './OtherVersion';
 import { QueuePage } from './QueuePage';
 import { SelectionBar } from './SelectionBar';
 import { ShortcutSheet } from './ShortcutSheet';
@@ -26,6 +27,7 @@ const DiagnosticsPage = lazy(() =>
   import('./DiagnosticsPage').then(({ DiagnosticsPage: page }) => ({ default: page })),
 );
 const CanvasPage = lazy(() => import('./canvas/CanvasPage'));
+const SettingsPage = lazy(() => import('./SettingsPage'));
 
 interface StudioProps {
   readonly session: Session;
@@ -61,6 +63,7 @@ export function Studio({ session, project, onProject }: StudioProps) {
   return (
     <>
       <Header session={session} project={project} onProject={onProject} onPalette={openPalette} />
+      <OtherVersion />
       <main className="studio">
         {(isGallery || shot !== null) && <Composer seed={seed} tiles={gallery.tiles} target={target} />}
         {isGallery && (
@@ -90,6 +93,11 @@ export function Studio({ session, project, onProject }: StudioProps) {
         {page === 'diagnostics' && (
           <Suspense fallback={null}>
             <DiagnosticsPage />
+          </Suspense>
+        )}
+        {page === 'settings' && (
+          <Suspense fallback={<section className="page" aria-busy="true" />}>
+            <SettingsPage session={session} />
           </Suspense>
         )}
       </main>

@@ -2,6 +2,7 @@ import type { Generation } from '@safelight/react';
 import { useProject } from '@safelight/react';
 import { Music } from 'lucide-react';
 import { useEffect, useRef, useState } from 'react';
+import { isStill } from '../motion';
 import { afterPaint, rememberPainted, wasPainted } from '../painted';
 import { type Source, tileSource } from '../source';
 
@@ -118,7 +119,7 @@ export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }
 function Preview({ src }: { readonly src: string }) {
   const [first] = useState(src);
   const [on, setOn] = useState(false);
-  if (window.matchMedia('(prefers-reduced-motion: reduce)').matches) return null;
+  if (isStill()) return null;
   return (
     <video
       className="preview"
