@@ -1,6 +1,7 @@
 import type { List } from './patch';
 import { type Draft, expectedIds, type Tile, tilesOf } from './placeholders';
 import { type CanvasNode, type Generation, isUnfinished, type Job } from './resources';
+import { seqOf } from './seqs';
 
 /** Which tile a node of the canvas shows (J9, U5). Pure. */
 
@@ -43,7 +44,7 @@ export function tileOfNode({
   const mine = jobs.rows.filter((job) => aims(node.id, job.target));
   const unsent = drafts.filter(({ request }) => aims(node.id, request.target));
   const shown = resultOf(node);
-  const justEnded = mine.filter((job) => isUnfinished(job) || (jobs.seqs[job.id] ?? 0) > nodeSeq);
+  const justEnded = mine.filter((job) => isUnfinished(job) || (seqOf(jobs.seqs, job.id) ?? 0) > nodeSeq);
   const ids = new Set([...(shown === null ? [] : [shown]), ...justEnded.flatMap(expectedIds)]);
   const landed = [...ids].flatMap((id) => rows.get(id) ?? []);
   const tiles = tilesOf({ rows: landed, jobs: mine, drafts: unsent, arrived, dismissed });

@@ -5,6 +5,7 @@ import type { MutationsHost } from './mutations';
 import { type Layer, type Patch, passed } from './optimism';
 import type { List } from './patch';
 import type { CanvasEdge, CanvasNode } from './resources';
+import { seqOf } from './seqs';
 import { createStore, type Store } from './store';
 import { createWriter } from './writer';
 
@@ -58,7 +59,7 @@ export function createCanvasMutations(
 
   /** The seq at which a row of the list under `key` is held. */
   const knownIn = (key: readonly unknown[]) => (id: string) =>
-    (cache.getQueryData(key) as List<CanvasNode> | undefined)?.seqs[id];
+    seqOf((cache.getQueryData(key) as List<CanvasNode> | undefined)?.seqs, id);
 
   function prune(): void {
     nodes.set((layer) => passed(layer, host.at(), knownIn(keys.nodes(project))));

@@ -41,7 +41,8 @@ export interface ReadHow {
 /** Entries kept for lists that are read just now; more than come while an answer is on its way. */
 const RECENT_MAX = 2_000;
 const REREADS_MAX = 3;
-const PAGE = 60;
+/** Somebody scrolls: fewer, longer steps (the server gives no more than this). */
+const PAGE = 200;
 /** Of a list that is read whole: more is more than a browser should hold, and the list says that it goes on. */
 const PAGES_MAX = 25;
 

@@ -42,6 +42,7 @@ export { createProject } from './project';
 
 export type { Heard, Local, News, Project, ProjectOptions, Snapshot } from './projectShape';
 export * from './resources';
+export { NO_SEQS, type Seqs, seqOf } from './seqs';
 export { exposeSnapshot } from './snapshot';
 export { added, createStore, removed, type Store } from './store';
 export type { Outcome, Trouble } from './submission';

@@ -1,7 +1,7 @@
 import type { Tile } from './placeholders';
 
 /** Where a tile stands, decided when it is first seen and kept: a result never jumps when it lands. */
-export type OrderKeys = ReadonlyMap<string, number>;
+export type OrderKeys = Map<string, number>;
 
 /** A clock that is off by more than this is not believed. */
 const CLOCK_SLACK_MS = 2 * 60_000;
@@ -25,23 +25,29 @@ export function askedAt(tile: Tile): number {
 }
 
 /** Places that are remembered: what was deleted comes back where it was. */
-const REMEMBERED_MAX = 20_000;
+const REMEMBERED_MAX = 100_000;
 
-/** Keys for all tiles (ms since 1970): those we know stay, new ones get the time they were asked for. */
+/**
+ * Keys for all tiles (ms since 1970): those we know stay, new ones get the time they were asked for. They are added to
+ * `known` itself: a copy of 50,000 for each new one would be felt.
+ */
 export function orderKeys(known: OrderKeys, tiles: readonly Tile[]): OrderKeys {
-  const fresh = tiles.filter((tile) => !known.has(tile.id));
-  if (fresh.length === 0) return known;
-  const next = new Map(known.size > REMEMBERED_MAX ? [] : known);
-  for (const tile of tiles) if (!next.has(tile.id)) next.set(tile.id, known.get(tile.id) ?? askedAt(tile));
+  const next: OrderKeys = known.size > REMEMBERED_MAX + tiles.length ? new Map() : known;
+  for (const tile of tiles) {
+    if (!next.has(tile.id)) next.set(tile.id, known.get(tile.id) ?? askedAt(tile));
+  }
   return next;
 }
 
 /** Newest first; the outputs of one job side by side in their own order. */
 export function inOrder(tiles: readonly Tile[], keys: OrderKeys): Tile[] {
-  const key = (tile: Tile): number => keys.get(tile.id) ?? 0;
-  return [...tiles].sort((a, b) => {
-    if (key(a) !== key(b)) return key(b) - key(a);
+  const keyed = tiles.map((tile) => ({ tile, key: keys.get(tile.id) ?? 0 }));
+  keyed.sort((one, other) => {
+    if (one.key !== other.key) return other.key - one.key;
+    const { tile: a } = one;
+    const { tile: b } = other;
     if (a.jobId !== b.jobId) return (a.jobId ?? '') < (b.jobId ?? '') ? 1 : -1;
     return a.index - b.index || (a.id < b.id ? -1 : 1);
   });
+  return keyed.map(({ tile }) => tile);
 }

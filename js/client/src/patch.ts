@@ -1,4 +1,5 @@
 import type { CanvasEdge, CanvasNode, Change, Generation, Job, Shot } from './resources';
+import { NO_SEQS, type Seqs, seqOf, withSeq, withSeqs } from './seqs';
 
 /**
  * A list as the cache holds it. Every row remembers the `seq` it was read at, so that an entry which a page or
@@ -6,7 +7,7 @@ import type { CanvasEdge, CanvasNode, Change, Generation, Job, Shot } from './re
  */
 export interface List<T> {
   readonly rows: readonly T[];
-  readonly seqs: Readonly<Record<string, number>>;
+  readonly seqs: Seqs;
   /** Read at this seq: what the list did not contain then, it did not contain. */
   readonly seq: number;
   readonly nextCursor: string | null;
@@ -99,7 +100,11 @@ export const EDGES: Rule<CanvasEdge> = { belongs: () => true, compare: byId };
 
 export const listOf = <T extends Row>(page: Page<T>, seq: number): List<T> => ({
   rows: page.items,
-  seqs: Object.fromEntries(page.items.map((row) => [row.id, seq])),
+  seqs: withSeqs(
+    NO_SEQS,
+    page.items.map((row) => row.id),
+    seq,
+  ),
   seq,
   nextCursor: page.next_cursor,
 });
@@ -110,17 +115,28 @@ function without<T extends Row>(list: List<T>, id: string): List<T> {
     : list;
 }
 
+/** The first place whose row comes after this one. */
+function placeOf<T extends Row>(rows: readonly T[], row: T, rule: Rule<T>): number {
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (rule.compare(row, rows[middle] as T) < 0) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** Puts one row, read at `seq`, where it belongs; older knowledge than ours changes nothing. */
 export function putRow<T extends Row>(list: List<T>, given: T, seq: number, rule: Rule<T>): List<T> {
-  const before = rule.complete && list.rows.find((other) => other.id === given.id);
-  const row = rule.complete ? rule.complete(given, before) : given;
-  const known = list.seqs[row.id];
+  const known = seqOf(list.seqs, given.id);
   if (known !== undefined ? known >= seq : list.seq >= seq) return list;
-  const seqs = { ...list.seqs, [row.id]: seq };
-  const rest = without(list, row.id).rows;
+  const at = list.rows.findIndex((other) => other.id === given.id);
+  const row = rule.complete ? rule.complete(given, list.rows[at]) : given;
+  const seqs = withSeq(list.seqs, row.id, seq);
+  const rest = at < 0 ? list.rows : [...list.rows.slice(0, at), ...list.rows.slice(at + 1)];
   if (!rule.belongs(row)) return { ...list, rows: rest, seqs };
-  const found = rest.findIndex((other) => rule.compare(row, other) < 0);
-  const place = found < 0 ? rest.length : found;
+  const place = placeOf(rest, row, rule);
   // Past the last loaded row of a longer list: the page that holds it is not here yet, and will bring it.
   if (place === rest.length && list.nextCursor !== null && known === undefined) return list;
   return { ...list, rows: [...rest.slice(0, place), row, ...rest.slice(place)], seqs };
@@ -128,15 +144,15 @@ export function putRow<T extends Row>(list: List<T>, given: T, seq: number, rule
 
 /** The same row again, for what is not in the log (addresses signed anew). Older than ours: ignored. */
 export function renewRow<T extends Row>(list: List<T>, row: T, seq: number): List<T> {
-  const known = list.seqs[row.id] ?? list.seq;
+  const known = seqOf(list.seqs, row.id) ?? list.seq;
   if (known > seq) return list;
   return { ...list, rows: list.rows.map((other) => (other.id === row.id ? row : other)) };
 }
 
 /** Takes a row out that was gone at `seq`. */
 export function removeRow<T extends Row>(list: List<T>, id: string, seq: number): List<T> {
-  const known = list.seqs[id] ?? list.seq;
-  return known >= seq ? list : { ...without(list, id), seqs: { ...list.seqs, [id]: seq } };
+  const known = seqOf(list.seqs, id) ?? list.seq;
+  return known >= seq ? list : { ...without(list, id), seqs: withSeq(list.seqs, id, seq) };
 }
 
 /** One entry of the log over one list of that table. Applying an entry twice is the same as once. */
@@ -148,12 +164,25 @@ export function patchList<T extends Row>(list: List<T>, change: Change, rule: Ru
 
 /** The next page under what is loaded. Rows that we know better stay as they are. */
 export function appendPage<T extends Row>(list: List<T>, page: Page<T>, seq: number, rule: Rule<T>): List<T> {
-  let merged: List<T> = { ...list, nextCursor: null };
-  for (const row of page.items) {
-    const known = merged.seqs[row.id];
-    if (known !== undefined && known >= seq) continue;
-    const rows = [...merged.rows.filter((other) => other.id !== row.id), row].sort(rule.compare);
-    merged = { ...merged, rows, seqs: { ...merged.seqs, [row.id]: seq } };
-  }
-  return { ...merged, nextCursor: page.next_cursor };
+  const news = page.items.filter(({ id }) => (seqOf(list.seqs, id) ?? Number.NEGATIVE_INFINITY) < seq);
+  const ids = new Set(news.map(({ id }) => id));
+  const kept = list.rows.some(({ id }) => ids.has(id))
+    ? list.rows.filter(({ id }) => !ids.has(id))
+    : list.rows;
+  return {
+    ...list,
+    rows: merged(kept, [...news].sort(rule.compare), rule),
+    seqs: withSeqs(list.seqs, [...ids], seq),
+    nextCursor: page.next_cursor,
+  };
+}
+
+/** Two sorted lists as one. Of a page, all rows but a few come after everything that is there. */
+function merged<T extends Row>(rows: readonly T[], news: readonly T[], rule: Rule<T>): readonly T[] {
+  const [first] = news;
+  if (first === undefined) return rows;
+  const from = placeOf(rows, first, rule);
+  const tail = rows.slice(from);
+  const both = tail.length === 0 ? news : [...tail, ...news].sort(rule.compare);
+  return [...rows.slice(0, from), ...both];
 }

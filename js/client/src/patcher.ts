@@ -46,7 +46,7 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 export const isList = (data: unknown): data is List<{ readonly id: string }> =>
-  isRecord(data) && Array.isArray(data.rows) && isRecord(data.seqs);
+  isRecord(data) && Array.isArray(data.rows) && isRecord(data.seqs) && isRecord(data.seqs.base);
 
 const isCounts = (data: unknown): data is CountsAt =>
   isRecord(data) && isRecord(data.counts) && 'seq' in data;

@@ -23,6 +23,7 @@ import {
   type Progress,
 } from './resources';
 import { createScheduler } from './scheduler';
+import { seqOf } from './seqs';
 import { answered, anyTime, offset, reached, type ServerClock } from './serverClock';
 import { realtimeUrlOf, socketLine } from './socketLine';
 import { added, createStore, removed } from './store';
@@ -280,7 +281,10 @@ export function createProject(options: ProjectOptions): Project {
   // --- doing ---------------------------------------------------------------------------------------------------
 
   const writes = { learn, kick: () => feed.kick(), at: () => feed.snapshot().cursor?.seq ?? 0 };
-  const mutations = createMutations(api, project, { ...writes, knownAt: (id) => generations()?.seqs[id] });
+  const mutations = createMutations(api, project, {
+    ...writes,
+    knownAt: (id) => seqOf(generations()?.seqs, id),
+  });
   const canvas = createCanvasMutations(api, project, cache, writes);
 
   function send(draft: Draft): void {

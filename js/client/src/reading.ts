@@ -2,6 +2,7 @@ import type { Answer, Api } from './api';
 import { appendPage, JOBS, type List, listOf, type Page } from './patch';
 import type { WalletAt } from './patcher';
 import { type Generation, isUnfinished, type Job, type Wallet } from './resources';
+import { NO_SEQS } from './seqs';
 
 const UNFINISHED_MAX = 200;
 const FAILED_MAX = 20;
@@ -26,7 +27,7 @@ export async function readJobs(api: Api, project: string, now: number): Promise<
     const page = { items: data.items.filter((job) => isNews(job, now)), next_cursor: null };
     merged = merged === null ? listOf(page, seq ?? 0) : appendPage(merged, page, seq ?? 0, JOBS);
   }
-  return merged ?? { rows: [], seqs: {}, seq: 0, nextCursor: null };
+  return merged ?? { rows: [], seqs: NO_SEQS, seq: 0, nextCursor: null };
 }
 
 interface Rest {

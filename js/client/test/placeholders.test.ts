@@ -100,7 +100,7 @@ describe('placeholders (F3)', () => {
 });
 
 describe('the order of tiles', () => {
-  const settle = (shelf: Partial<Shelf>, keys: ReadonlyMap<string, number> = new Map()) => {
+  const settle = (shelf: Partial<Shelf>, keys: Map<string, number> = new Map()) => {
     const tiles = tilesOf({ ...empty, ...shelf });
     const next = orderKeys(keys, tiles);
     return { ids: inOrder(tiles, next).map(({ id }) => id), keys: next };

@@ -7,10 +7,12 @@ import {
   type Job,
   keys,
   type List,
+  NO_SEQS,
   NODES,
   narrowedTo,
   overlay,
   resultOf,
+  seqOf,
   type Tile,
   tileOfNode,
 } from '@safelight/client';
@@ -118,7 +120,7 @@ function useRead(ids: readonly string[]): Read {
   return { rows, settled: all !== undefined && isRead };
 }
 
-const NO_JOBS: List<Job> = { rows: [], seqs: {}, seq: 0, nextCursor: null };
+const NO_JOBS: List<Job> = { rows: [], seqs: NO_SEQS, seq: 0, nextCursor: null };
 
 export interface NodeTiles {
   readonly tiles: ReadonlyMap<string, Tile>;
@@ -137,7 +139,7 @@ export function useNodeTiles(nodes: readonly CanvasNode[]): NodeTiles {
   const tiles = useMemo(() => {
     const tiles = new Map<string, Tile>();
     for (const node of nodes) {
-      const nodeSeq = seqs?.[node.id] ?? 0;
+      const nodeSeq = seqOf(seqs, node.id) ?? 0;
       const tile = tileOfNode({ node, nodeSeq, rows, jobs, drafts, arrived, dismissed });
       if (tile === null) continue;
       const known = before.current.get(node.id);

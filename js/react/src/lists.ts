@@ -15,7 +15,12 @@ import { skipToken, useQuery } from '@tanstack/react-query';
 import { useProject } from './context';
 
 /** Lists that the log keeps right are read once: one engine looks after them all, no hook polls. */
-export const LASTING = { staleTime: Number.POSITIVE_INFINITY, gcTime: Number.POSITIVE_INFINITY };
+export const LASTING = {
+  staleTime: Number.POSITIVE_INFINITY,
+  gcTime: Number.POSITIVE_INFINITY,
+  // Patches keep untouched rows as they are; comparing 50,000 of them again at every change would only cost.
+  structuralSharing: false,
+} as const;
 
 /** What the engine reads by itself; components only look. */
 function useWatched<T>(queryKey: readonly unknown[]): T | undefined {

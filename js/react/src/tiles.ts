@@ -106,10 +106,10 @@ export function useGallery(view: GalleryView = {}): Gallery {
     const asked = JSON.parse(text) as GalleryView;
     const base = list?.rows ?? [];
     // What was just put into this shot is in no list of it yet, but in the project's.
-    const here = new Set(base.map(({ id }) => id));
-    const moved = source.whole
-      ? []
-      : (all?.rows ?? []).filter(({ id }) => !here.has(id) && wishes.some(({ entity }) => entity === id));
+    const wished = new Set(source.whole ? [] : wishes.map(({ entity }) => entity));
+    const here = new Set(wished.size === 0 ? [] : base.map(({ id }) => id));
+    const moved =
+      wished.size === 0 ? [] : (all?.rows ?? []).filter(({ id }) => !here.has(id) && wished.has(id));
     const rows = overlay(wishes, [...base, ...moved]).filter(source.rule.belongs);
     const waiting = (jobs?.rows ?? []).filter((job) => expects(asked, job.target));
     const asking = drafts.filter(({ request }) => expects(asked, request.target));

@@ -13,7 +13,7 @@ import {
   useState,
 } from 'react';
 import { aspectOf } from '../aspect';
-import { justify } from '../justify';
+import { justify, type Row } from '../justify';
 import { scrolling } from '../motion';
 import { extendTo } from '../selection';
 import { DraggableTile } from './DraggableTile';
@@ -30,6 +30,19 @@ interface GalleryProps {
 const OVERSCAN_ROWS = 3;
 /** Scrolled further than this, new tiles must not push away what somebody looks at. */
 const READING_PX = 160;
+
+/** The first tile that reaches below this line; -1: none. Asked at every step of a scroll. */
+function firstBelow(rows: readonly Row[], line: number): number {
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const row = rows[middle];
+    if (row && row.top + row.height > line) high = middle;
+    else low = middle + 1;
+  }
+  return rows[low]?.from ?? -1;
+}
 
 const targetHeight = (width: number): number => (width < 560 ? 190 : width < 1000 ? 230 : 270);
 const gapOf = (width: number): number => (width < 560 ? 6 : 10);
@@ -90,8 +103,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
       if (newer > 0) setUnseen((count) => count + newer);
     }
     const remember = (): void => {
-      const line = window.scrollY - top;
-      const index = layout.boxes.findIndex((box) => box.y + box.height > line);
+      const index = firstBelow(layout.rows, window.scrollY - top);
       const tile = tiles[index];
       const box = layout.boxes[index];
       anchor.current =
