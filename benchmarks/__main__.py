@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.facts import facts
 from benchmarks.figure import Figure, Options
-from benchmarks.figures import bare, chain, changes, fanout, footprint, servers, submits
+from benchmarks.figures import bare, chain, changes, fanout, footprint, inflight, servers, submits
 from benchmarks.load.child import LoadFailed
 from benchmarks.peers.usual_stack import ensure_redis
 from benchmarks.processes import ROOT, NotReady
@@ -26,6 +26,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     changes.FIGURE,
     fanout.FIGURE,
     footprint.FIGURE,
+    inflight.FIGURE,
 )
 ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE,)
 RESULTS: Final = ROOT / ".bench" / "results.json"

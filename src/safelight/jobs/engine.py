@@ -101,9 +101,9 @@ class Engine:
             case decide.Find():
                 await self._looking.find(job)
             case decide.Look():
-                await self._looking.look(job)
+                return await self._looking.look(job)
             case decide.AskCancel():
-                await self._looking.ask_cancel(job)
+                return await self._looking.ask_cancel(job)
             case decide.Store():
                 await store_kept(self._parts, job)
             case decide.Requeue() | decide.End():

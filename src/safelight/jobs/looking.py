@@ -12,7 +12,7 @@ from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, said, trace, work
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.keeping import keep
-from safelight.jobs.lease import holding_lease
+from safelight.jobs.lease import LET_GO, LetGo, holding_lease
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 from safelight.jobs.schedule import backoff_s, eta_s, next_look
@@ -29,8 +29,8 @@ class Looking:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def look(self, job: Row) -> None:
-        """Read the task and act on what is seen."""
+    async def look(self, job: Row) -> LetGo | None:
+        """Read the task and act on what is seen. Says if the lease was let go with that."""
         ref = attempts.task_ref(job)
         if ref is None:
             raise LookupError(f"job {job['id']} is {job['stage']} without a task")
@@ -43,10 +43,10 @@ class Looking:
                 seen = said.from_json(job["said"])
         except (Transient, AccountProblem, TimeoutError) as error:
             await self._silent(job, error)
-            return
-        await self._seen(job, provider, seen)
+            return None
+        return await self._seen(job, provider, seen)
 
-    async def _seen(self, job: Row, provider: Provider, seen: Observation) -> None:
+    async def _seen(self, job: Row, provider: Provider, seen: Observation) -> LetGo | None:
         parts, now = self._parts, self._parts.now()
         verdict = decide.after_look(view(job, parts), seen, now, parts.policy)
         match verdict:
@@ -55,13 +55,33 @@ class Looking:
             case decide.Requeue() | decide.End():
                 await conclude(parts, job, verdict)
             case decide.Progress():
-                await parts.db.run(lambda tx: self._going_on(tx, job, provider, verdict, now))
+                look_at = verdict.look_at or self._next_look(job, provider, now)
+                if (until := self._still_waits(job, verdict, look_at, now)) is not None:
+                    return await self._still_going_on(job, verdict, until, now)
+                await parts.db.run(lambda tx: self._going_on(tx, job, verdict, look_at, now))
             case decide.Wait():
                 async with parts.db.connection() as conn:
                     await work.heard(conn, job["id"], self._next_look(job, provider, now))
+        return None
+
+    def _still_waits(self, job: Row, said: decide.Progress, look_at: datetime, now: datetime) -> datetime | None:
+        """Until when, if all there is to say is that it goes on: what most looks find, of a thousand jobs all day."""
+        if said.stage is Stage.RUNNING and job["stage"] == Stage.SUBMITTED.value:
+            return None
+        step = decide.next_step(
+            view({**job, "look_at": look_at, "heard_at": now}, self._parts), now, self._parts.policy
+        )
+        return step.until if isinstance(step, decide.Wait) else None
+
+    async def _still_going_on(self, job: Row, said: decide.Progress, until: datetime, now: datetime) -> LetGo | None:
+        """Lost with the power, these words are replaced by the next look's: nobody waits for the disk."""
+        parts = self._parts
+        async with parts.db.connection() as conn:
+            await parts.board.report(conn, job, said, self._eta_s(job, now), may_be_lost=True)
+            return LET_GO if await work.heard_and_let_go(conn, job["id"], until, worker=parts.worker) else None
 
     async def _going_on(
-        self, tx: Transaction, job: Row, provider: Provider, said: decide.Progress, now: datetime
+        self, tx: Transaction, job: Row, said: decide.Progress, look_at: datetime, now: datetime
     ) -> None:
         # Back from running to submitted (fal requeues) changes progress only (providers.md §7.1).
         if said.stage is Stage.RUNNING and job["stage"] == Stage.SUBMITTED.value:
@@ -76,7 +96,7 @@ class Looking:
             if changed:
                 await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "running")])
                 tx.touch(job["project_id"])
-        await work.heard(tx.conn, job["id"], said.look_at or self._next_look(job, provider, now))
+        await work.heard(tx.conn, job["id"], look_at)
         await self._parts.board.report(tx.conn, job, said, self._eta_s(job, now))
 
     def _next_look(self, job: Row, provider: Provider, now: datetime) -> datetime:
@@ -111,8 +131,8 @@ class Looking:
                 min(wait_s, SILENCE_GAP_MAX_S),
             )
 
-    async def ask_cancel(self, job: Row) -> None:
-        """Ask the provider to stop, then see what became of it."""
+    async def ask_cancel(self, job: Row) -> LetGo | None:
+        """Ask the provider to stop, then see what became of it. As `look`."""
         ref = attempts.task_ref(job)
         if ref is None:
             raise LookupError(f"job {job['id']} is {job['stage']} without a task")
@@ -121,7 +141,7 @@ class Looking:
                 answer = await self._parts.providers[job["provider"]].cancel(ref)
         except (Transient, AccountProblem, TimeoutError) as error:
             await self._silent(job, error)
-            return
+            return None
         async with self._parts.db.connection() as conn:
             step = trace.Step(job["id"], job["attempt"], "cancel_sent", detail={"answer": answer.outcome})
             await trace.write(conn, [step])
@@ -131,7 +151,7 @@ class Looking:
                 self._parts.now(),
                 job["cancel_requested_at"],  # by another clock
             )
-        await self.look(job)
+        return await self.look(job)
 
     async def adopt(self, job: Row) -> None:
         """The task is known after all: look at it now."""

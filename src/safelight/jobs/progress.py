@@ -27,14 +27,19 @@ class ProgressBoard:
     db: Database
     publish: Publish
 
-    async def report(self, conn: Conn, job: Row, said: Progress, eta_s: float | None) -> None:
-        """Keep and push one word of progress. `job` is a row with id and project_id."""
+    async def report(
+        self, conn: Conn, job: Row, said: Progress, eta_s: float | None, *, may_be_lost: bool = False
+    ) -> None:
+        """Keep and push one word of progress. `job` is a row with id and project_id.
+
+        `may_be_lost`: the commit does not wait for the disk. Not where something else is in the same transaction.
+        """
         logs = [line[:LOG_LINE_MAX] for line in said.logs[-LOGS_KEPT:]]
         await conn.execute(
             """
             insert into job_progress (job_id, percent, queue_position, message, logs, running_at)
             select $1, $2, $3, $4, $5, case when $6 then now() end
-            where exists (select from job_work where job_id = $1)
+            where exists (select from job_work where job_id = $1) and (not $7 or (select lazily()))
             on conflict (job_id) do update set
                 percent = greatest(excluded.percent, case when $6 then job_progress.percent end),
                 queue_position = excluded.queue_position,
@@ -49,6 +54,7 @@ class ProgressBoard:
             said.message and said.message[:LOG_LINE_MAX],
             logs,
             said.stage is Stage.RUNNING,
+            may_be_lost,
         )
         self.push(job, said, eta_s)
 

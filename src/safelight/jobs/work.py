@@ -136,6 +136,30 @@ async def heard(conn: Conn, job_id: UUID, look_at: datetime) -> None:
     )
 
 
+async def heard_and_let_go(conn: Conn, job_id: UUID, look_at: datetime, *, worker: str) -> bool:
+    """As `heard`, and the lease is given back with it. False: somebody poked or wished it to stop meanwhile, go on."""
+    return bool(
+        await conn.fetchval(
+            """
+            with mine as (
+                select w.job_id, w.poked
+                    or coalesce(j.cancel_requested_at > coalesce(w.cancel_sent_at, '-infinity'), false) as has_more
+                from job_work w join jobs j on j.id = w.job_id
+                where w.job_id = $1 and w.lease_by = $3 and (select lazily()) for update of w
+            )
+            update job_work w set heard_at = now(), looks = w.looks + 1,
+                look_at = case when has_more then now() else $2 end,
+                lease_by = case when has_more then lease_by end,
+                lease_until = case when has_more then lease_until end
+            from mine where w.job_id = mine.job_id returning not has_more
+            """,
+            job_id,
+            look_at,
+            worker,
+        )
+    )
+
+
 async def look_now(conn: Conn, job_ids: list[UUID]) -> None:
     """A hint: whatever was scheduled later is due now. Whoever holds a lease is poked."""
     await conn.execute(

@@ -84,6 +84,9 @@ class ScrapeSource:
         metrics.read_at_scrape(
             "gauge", "db_pool_connections", "Of this process's pool", lambda: pool_sizes(db), label="state"
         )
+        metrics.read_at_scrape(
+            "gauge", "asyncio_tasks", "Of this process's event loop: no job that waits has one", count_tasks
+        )
 
     async def refresh(self) -> None:
         """Ask the database if the last answer is old. Many who scrape at once cost one question."""
@@ -111,3 +114,8 @@ def pool_sizes(db: Database) -> dict[str, float]:
     """Connections `open`, `idle` and `max`."""
     pool = cast(_Sizes, db.pool)
     return {"open": pool.get_size(), "idle": pool.get_idle_size(), "max": pool.get_max_size()}
+
+
+def count_tasks() -> float:
+    """Unfinished tasks of the running loop."""
+    return float(len(asyncio.all_tasks()))

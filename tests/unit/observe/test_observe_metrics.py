@@ -273,6 +273,7 @@ async def test_the_databases_figures_are_read_at_the_scrape(db: Database) -> Non
     assert seen["database_up"] == 1
     assert seen["db_pool_connections{state=max}"] == 12
     assert seen["db_pool_connections{state=open}"] >= 1
+    assert seen["asyncio_tasks"] >= 1
 
 
 async def test_an_empty_installation_lags_behind_nothing(db: Database) -> None:
