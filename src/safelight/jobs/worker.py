@@ -16,7 +16,8 @@ from pgqueuer.domain.models import Job as QueueJob
 
 from safelight.db import task_queue
 from safelight.db.pool import Database
-from safelight.jobs import derivatives
+from safelight.jobs import breakers, derivatives
+from safelight.jobs.arrivals import Arrivals
 from safelight.jobs.engine import Engine
 from safelight.jobs.inbox import Processor, Proven
 from safelight.jobs.parts import Parts
@@ -36,10 +37,6 @@ QUEUE_LOOK_S: Final = 2.0
 END_S: Final = LAST_ANSWER_S + LAST_NOTE_S + 1.0
 """What a job that is being stopped may take to note a provider's last answer."""
 QUEUE_END_S: Final = 2.0
-SETTLE_MAX: Final = 64
-"""Proven results in one commit: their wallets and heads stay locked until it is over."""
-PROVEN_MAX: Final = 2_000
-"""Proven results waiting in memory; more are found in the inbox when their turn comes."""
 RESTART_S: Final = 1.0
 WATCH_S: Final = 60.0
 HOUSEKEEPING_S: Final = 3600.0
@@ -55,9 +52,7 @@ class Worker:
     def __init__(self, parts: Parts, engine: Engine) -> None:
         self._parts = parts
         self._engine = engine
-        self._arrived = asyncio.Event()
-        self._proven: list[Proven] = []
-        self._has_hints = False
+        self._arrivals = Arrivals()
         self._gate = asyncio.Semaphore(PARALLEL_MAX)
         self._advancing: dict[UUID, asyncio.Task[None]] = {}
         self._again: set[UUID] = set()
@@ -70,11 +65,7 @@ class Worker:
 
     def webhook_arrived(self, proven: Sequence[Proven] = (), has_hints: bool = True) -> None:
         """The inbox is not empty: it has these, and (`has_hints`) others."""
-        is_much = len(self._proven) + len(proven) > PROVEN_MAX
-        if not is_much:
-            self._proven.extend(proven)
-        self._has_hints = self._has_hints or has_hints or is_much
-        self._arrived.set()
+        self._arrivals.add(proven, has_hints)
 
     def take_up(self, job_id: UUID) -> None:
         """Advance a job soon. Returns at once; a job already being advanced here is looked at once more."""
@@ -166,18 +157,15 @@ class Worker:
     async def _process(self) -> None:
         """Act on webhooks as they arrive."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._proven:
-                batch, self._proven = self._proven[:SETTLE_MAX], self._proven[SETTLE_MAX:]
-                if not await self._inbox.settle(batch):
-                    self._has_hints = True
-            while self._has_hints:
-                self._has_hints = False
+            await self._arrivals.wait()
+            if (batch := self._arrivals.take_proven()) and not await self._inbox.settle(batch):
+                self._arrivals.add()
+            if self._arrivals.take_hints():
                 processed = await self._inbox.process()
                 for job_id in processed.due:
                     self.take_up(job_id)
-                self._has_hints = self._has_hints or processed.has_more
+                if processed.has_more:
+                    self._arrivals.add()
 
     async def _learn(self) -> None:
         while True:
@@ -213,6 +201,7 @@ async def sweep_old(db: Database) -> None:
         await conn.execute(
             "delete from pgqueuer.pgqueuer_statistics where created < now() - $1::interval", QUEUE_LOG_KEPT
         )
+        await breakers.forget_old(conn)
         await conn.execute("delete from studio_links where expires_at < now() - interval '1 day'")
 
 

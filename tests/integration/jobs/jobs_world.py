@@ -8,6 +8,7 @@ whatever it was doing ends without a last word to the database, as after SIGKILL
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import socket
 import time
@@ -58,6 +59,7 @@ from safelight.providers.kie import KieSettings
 from safelight.providers.openai import OpenAISettings
 from safelight.providers.registry import Registry
 from safelight.providers.replicate import ReplicateSettings
+from safelight.providers.signed import SignedSettings
 
 DEADLINE_S = 30.0
 """Of every wait. Nothing here takes a tenth of it on a quiet machine."""
@@ -100,6 +102,9 @@ MODELS = {
     "comfyui": ("comfyui/portrait", {"width": 64, "height": 64}),
     "comfyui clip": ("comfyui/film", {}),
 }
+
+SIGNED_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+"""Of a worker of our own that reports by signed webhook; the test is that worker."""
 
 
 def now() -> datetime:
@@ -202,6 +207,8 @@ class World:
     published: list[dict[str, Any]] = field(default_factory=list)
     hook_answers: Counter[int] = field(default_factory=Counter)
     hooks_url: str = ""
+    hook_paths: dict[UUID, str] = field(default_factory=dict)
+    """What each attempt's provider was told to call."""
     hooks_are_down: bool = False
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _enqueued: asyncio.Event = field(default_factory=asyncio.Event)
@@ -220,7 +227,7 @@ class World:
         durations = Durations(db)
         metrics = Metrics()
         aftermath = Aftermath(durations, metrics, now)
-        breakers = Breakers(db, self.policy.breaker, now)
+        breakers = Breakers(db, self.policy.breaker, now, self.policy.task_breaker)
         breakers.show(metrics, providers)
         parts = Parts(
             db=db,
@@ -261,6 +268,7 @@ class World:
                 openai=OpenAISettings(
                     key="a key", spool=self.folder / "spool", api_url=f"{self.emulators.openai_url}/v1"
                 ),
+                signed=SignedSettings([SIGNED_SECRET]),
                 comfyui=ComfySettings(url=self.emulators.comfyui_url, workflows=WORKFLOWS, bring=no_start_image),
                 templates=load_templates(
                     ["runway", "luma"],
@@ -278,7 +286,8 @@ class World:
     def webhook_url(self, provider: str, attempt: UUID, token: str) -> str | None:
         # No one listens on port 9: a submit without a webhook still names its attempt in the emulator's books.
         base = self.hooks_url if self.has_webhooks else "http://127.0.0.1:9"
-        return f"{base}/hooks/{provider}/{attempt}/{token}"
+        self.hook_paths[attempt] = f"/hooks/{provider}/{attempt}/{token}"
+        return base + self.hook_paths[attempt]
 
     # --- asking -----------------------------------------------------------------------------------------------
 
