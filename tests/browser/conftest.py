@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo_server import Demo, start, stop
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
-from studio_page import SOON_MS, OpenStudio, Studio
+from own_browser import OpenOwn, OwnBrowser, own_browser
+from parity_table import Parity
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
+from studio_page import OpenStudio, Studio, enter, sign_in
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "test-results"
@@ -48,25 +52,54 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
+def driver() -> Iterator[Playwright]:
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def flags() -> list[str]:
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    flags = [*QUIET, "--no-sandbox"] if as_root else list(QUIET)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield browser
-        browser.close()
+    return [*QUIET, "--no-sandbox"] if as_root else list(QUIET)
+
+
+@pytest.fixture(scope="session")
+def browser(driver: Playwright, chromium: str, flags: list[str]) -> Iterator[Browser]:
+    browser = driver.chromium.launch(executable_path=chromium, args=flags)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def open_own(driver: Playwright, chromium: str, flags: list[str], tmp_path: Path) -> Iterator[OpenOwn]:
+    """Starts browsers whose windows are not always seen and awake. No page may raise an error of its own."""
+    errors: list[str] = []
+    with contextlib.ExitStack() as stack:
+
+        def open_one(prepare: Callable[[BrowserContext], None] | None = None, state: Any = None) -> OwnBrowser:
+            folder = tmp_path / f"browser-{uuid.uuid4().hex[:8]}"
+            folder.mkdir()
+            own = stack.enter_context(own_browser(driver, chromium, folder, flags, state=state, prepare=prepare))
+            own.page.on("pageerror", lambda error: errors.append(str(error)))
+            return own
+
+        yield open_one
+    assert errors == [], "the page raised errors of its own"
 
 
 @pytest.fixture(scope="session")
 def signed_in(browser: Browser, demo: Demo) -> Any:
     """The one-time link is used once; what it gave is carried into every window."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(demo.studio_url)
-    page.wait_for_selector('[data-testid="prompt"]', timeout=SOON_MS)
-    state = context.storage_state()
-    context.close()
-    return state
+    return sign_in(browser, demo.studio_url)
+
+
+@pytest.fixture(scope="session")
+def parity() -> Iterator[Parity]:
+    """The matrix's cells. `SAFELIGHT_PARITY_TABLE=docs/parity.md` writes them down at the end."""
+    parity = Parity()
+    yield parity
+    if page := os.environ.get("SAFELIGHT_PARITY_TABLE"):
+        parity.write(Path(page))
 
 
 @pytest.fixture
@@ -76,9 +109,15 @@ def open_studio(browser: Browser, demo: Demo, signed_in: Any, request: pytest.Fi
     pages: list[Page] = []
     errors: list[str] = []
 
-    def open_one(prepare: Callable[[BrowserContext], None] | None = None, *, motion: bool = False) -> Studio:
+    def open_one(
+        prepare: Callable[[BrowserContext], None] | None = None,
+        *,
+        motion: bool = False,
+        at: tuple[str, Any] = (demo.url, signed_in),
+    ) -> Studio:
+        url, state = at
         context = browser.new_context(
-            storage_state=signed_in,
+            storage_state=state,
             viewport={"width": 1280, "height": 900},
             # Without a graphics card every animated frame is the processor's work: only where motion matters.
             reduced_motion="no-preference" if motion else "reduce",
@@ -90,11 +129,7 @@ def open_studio(browser: Browser, demo: Demo, signed_in: Any, request: pytest.Fi
         pages.append(page)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.extend(_of_ours(message)))
-        page.goto(demo.url)
-        page.wait_for_selector('[data-testid="prompt"]', timeout=SOON_MS)
-        page.wait_for_function("() => window.__SAFELIGHT__?.cursor !== null", timeout=SOON_MS)
-        page.wait_for_selector('[data-testid="model"] option:not([value=""])', state="attached", timeout=SOON_MS)
-        return Studio(page)
+        return enter(page, url)
 
     yield open_one
 

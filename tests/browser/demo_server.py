@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import httpx
 START_S = 120.0
 """A cold machine makes a database cluster first."""
 STOP_S = 30.0
+END_S = 180.0
+"""A job through a whole chain on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,31 @@ class Demo:
         """What another program would do; answers with the job's id."""
         job = {"id": str(uuid.uuid4()), "model": model, "input": {"prompt": prompt}, "n": 1, **body}
         return self.http.post(f"/v1/projects/{self.project_id}/jobs", json=job).raise_for_status().json()["id"]
+
+    def head(self) -> int:
+        """Where the project's change log ends."""
+        return self.get(f"/v1/projects/{self.project_id}/changes?limit=1")["head"]
+
+    def committed(self, after: int, table: str, holds: Callable[[dict[str, Any]], bool] = lambda _: True) -> float:
+        """When the first such entry behind `after` was committed, in ms since 1970, by the database's clock."""
+        while (page := self.get(f"/v1/projects/{self.project_id}/changes?after={after}&limit=1000"))["changes"]:
+            for entry in page["changes"]:
+                if entry["table"] == table and holds(entry):
+                    return datetime.fromisoformat(entry["at"]).timestamp() * 1000
+                after = entry["seq"]
+        raise AssertionError(f"the change log has no such entry of {table}")
+
+    def result_committed(self, after: int, tile: str) -> float:
+        """The same of a new result."""
+        return self.committed(after, "generations", lambda entry: entry["id"] == tile and entry["op"] == "insert")
+
+    def expect_completed(self, job: str) -> None:
+        """Waits until the server says so."""
+        deadline = time.monotonic() + END_S
+        while (status := self.get(f"/v1/jobs/{job}")["status"]) != "completed":
+            assert status in ("pending", "processing"), f"{job} is {status}"
+            assert time.monotonic() < deadline, f"{job} is still {status}"
+            time.sleep(0.1)
 
     def available(self) -> int:
         return self.get(f"/v1/projects/{self.project_id}/credits")["available"]

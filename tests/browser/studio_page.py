@@ -2,58 +2,53 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 RESULT_MS = 180_000
 """A job through a whole chain on a busy two-core machine, where an emulated clip alone may take 20 s to make."""
 SOON_MS = 30_000
 
-# Everything in the page that says whether a tile can be seen, for one frame.
-LOOK = """
-() => {
+# Whether anything can be seen in a tile, for one frame.
+SEEN = """
+(tile) => {
   const shown = (element) => element && element.getBoundingClientRect().width > 0;
   const drawn = (media) =>
     media instanceof HTMLImageElement ? media.complete && media.naturalWidth > 0 : media.readyState >= 2;
-  return [...document.querySelectorAll('[data-tile]')].map((tile) => {
-    const placeholder = [...tile.querySelectorAll('.developing, .ended')].some(shown);
-    const media = [...tile.querySelectorAll('.media')].some(
-      (layer) =>
-        Number(getComputedStyle(layer).opacity) > 0.99 &&
-        [...layer.querySelectorAll('img, video:not(.preview)')].some((each) => shown(each) && drawn(each)),
-    );
-    return {
-      id: tile.dataset.tile,
-      job: tile.dataset.job,
-      state: tile.dataset.state,
-      seen: shown(tile) && (placeholder || media),
-    };
-  });
+  const placeholder = [...tile.querySelectorAll('.developing, .ended')].some(shown);
+  const media = () => [...tile.querySelectorAll('.media')].some(
+    (layer) =>
+      Number(getComputedStyle(layer).opacity) > 0.99 &&
+      [...layer.querySelectorAll('img, video:not(.preview)')].some((each) => shown(each) && drawn(each)),
+  );
+  return shown(tile) && (placeholder || media());
 }
 """
 
 DRAWN = "tile => [...tile.querySelectorAll('.media img')].every((img) => img.complete && img.naturalWidth > 0)"
 
-# Looks at every animation frame, from now on. What is wrong is kept with the frame's number.
+# Looks at every animation frame, from now on. What is wrong is kept with the frame's number; when a result was first
+# seen (ms since 1970), with its id. Tiles that nobody asks about are only counted: looking itself must cost little.
 WATCH = f"""
 () => {{
-  const look = {LOOK};
-  const watch = {{ frames: 0, faults: [], least: Infinity, expected: new Set() }};
+  const seen = {SEEN};
+  if (window.__watch) cancelAnimationFrame(window.__watch.timer);
+  const watch = {{ frames: 0, faults: [], expected: new Set(), first: {{}} }};
   window.__watch = watch;
   const fault = (what) => watch.faults.length < 20 && watch.faults.push(`frame ${{watch.frames}}: ${{what}}`);
   const frame = () => {{
     watch.frames += 1;
-    const tiles = look();
-    watch.least = Math.min(watch.least, tiles.length);
-    if (new Set(tiles.map((tile) => tile.id)).size !== tiles.length) fault('a tile twice');
-    if (tiles.length < watch.expected.size) fault(`${{tiles.length}} tiles for ${{watch.expected.size}} submitted`);
+    const tiles = [...document.querySelectorAll('[data-tile]')];
+    if (new Set(tiles.map((tile) => tile.dataset.tile)).size !== tiles.length) fault('a tile twice');
     for (const job of watch.expected) {{
-      const own = tiles.filter((tile) => tile.job === job);
+      const own = tiles.filter((tile) => tile.dataset.job === job);
       if (own.length !== 1) fault(`${{own.length}} tiles of ${{job}}`);
-      else if (!own[0].seen) fault(`nothing to see in ${{own[0].state}} ${{job}}`);
+      else if (!seen(own[0])) fault(`nothing to see in ${{own[0].dataset.state}} ${{job}}`);
+      else if (own[0].dataset.state === 'ready') watch.first[own[0].dataset.tile] ??= Date.now();
     }}
     watch.timer = requestAnimationFrame(frame);
   }};
@@ -61,9 +56,57 @@ WATCH = f"""
 }}
 """
 
+# In every window from its beginning: what a test adds to the input of the jobs that this window submits. An emulated
+# provider takes its faults there, and makes a clip as small as it is asked to.
+ADDING = """
+const plain = window.fetch;
+const added = {};
+window.fetch = (to, init) => {
+  if (init?.method !== 'POST' || !/[/]v1[/]projects[/][^/]+[/]jobs$/.test(String(to))) return plain(to, init);
+  const body = JSON.parse(init.body);
+  added[body.id] ??= window.__adding ?? {};
+  return plain(to, { ...init, body: JSON.stringify({ ...body, input: { ...body.input, ...added[body.id] } }) });
+};
+"""
+
+SMALL_CLIP: dict[str, Any] = {"video_size": {"width": 128, "height": 72}, "duration": 0.5}
+"""For an emulated provider: a clip of the usual size takes a core eight seconds to make."""
+SMALL_LOCAL_CLIP: dict[str, Any] = {"width": 128, "height": 72, "duration": 0.5}
 
 OpenStudio = Callable[..., "Studio"]
 """The fixture `open_studio`: opens a signed-in window, prepared by a function of its context if one is given."""
+
+
+def no_socket(context: BrowserContext) -> None:
+    """As behind a proxy that lets none through."""
+    context.route_web_socket("**/realtime/v1/**", lambda socket: socket.close())
+
+
+def no_realtime(context: BrowserContext) -> None:
+    """Nothing pushes: a window can only ask."""
+    no_socket(context)
+    context.route("**/changes/stream**", lambda route: route.abort())
+
+
+def sign_in(browser: Browser, link: str) -> Any:
+    """Uses a one-time link; answers with what a window needs to be signed in."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(link)
+    page.wait_for_selector('[data-testid="prompt"]', timeout=SOON_MS)
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+def enter(page: Page, url: str) -> Studio:
+    """Opens the studio in a window that is signed in."""
+    page.add_init_script(ADDING)
+    page.goto(url)
+    page.wait_for_selector('[data-testid="prompt"]', timeout=SOON_MS)
+    page.wait_for_function("() => window.__SAFELIGHT__?.cursor !== null", timeout=SOON_MS)
+    page.wait_for_selector('[data-testid="model"] option:not([value=""])', state="attached", timeout=SOON_MS)
+    return Studio(page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +128,9 @@ class Studio:
         tile = self.tiles(job=job, state="ready")
         expect(tile).to_have_count(1, timeout=RESULT_MS)
         self.page.wait_for_function(
-            f"(job) => ({LOOK})().some((tile) => tile.job === job && tile.seen)", arg=job, timeout=SOON_MS
+            f"(job) => [...document.querySelectorAll(`[data-tile][data-job='${{job}}']`)].some({SEEN})",
+            arg=job,
+            timeout=SOON_MS,
         )
         assert tile.evaluate(DRAWN)
         return tile
@@ -123,10 +168,42 @@ class Studio:
         self.write(prompt)
         return self.generate()
 
+    def adding(self, fields: dict[str, Any] | None = None, **faults: Any) -> None:
+        """To the input of every job that is submitted here from now on; faults are what its provider does to it."""
+        self.page.evaluate(
+            "fields => { window.__adding = fields; }", {**(fields or {}), **({"_emulator": faults} if faults else {})}
+        )
+
     # --- watching every frame ---
 
     def watch(self) -> None:
+        """From now on; a watch that runs is ended."""
         self.page.evaluate(WATCH)
+
+    def first_seen(self, tile: str) -> float:
+        """When the running watch first saw this result of an expected job, in ms since 1970."""
+        seen = self.page.wait_for_function("id => window.__watch.first[id]", arg=tile, timeout=RESULT_MS)
+        return seen.json_value()
+
+    def look_for(self, condition: str, arg: Any = None) -> Callable[[], float]:
+        """Looks at every frame from now on for the first in which `condition`, a function of JavaScript's, holds for
+        `arg`. What is returned waits for that frame and answers with its time, in ms since 1970."""
+        name = uuid.uuid4().hex
+        self.page.evaluate(
+            f"""([name, arg]) => {{
+              const holds = {condition};
+              window.__sights ??= {{}};
+              const frame = () => {{
+                if (holds(arg)) window.__sights[name] = Date.now();
+                else requestAnimationFrame(frame);
+              }};
+              frame();
+            }}""",
+            [name, arg],
+        )
+        return lambda: self.page.wait_for_function(
+            "name => window.__sights[name]", arg=name, timeout=RESULT_MS
+        ).json_value()
 
     def expect_in_every_frame(self, job: str) -> None:
         self.page.evaluate("job => window.__watch.expected.add(job)", job)
@@ -134,6 +211,6 @@ class Studio:
     def watched(self) -> dict[str, Any]:
         """Ends the watch; raises if the page was loaded anew meanwhile, because then it is gone."""
         return self.page.evaluate(
-            "() => { const { frames, faults, least, timer } = window.__watch; cancelAnimationFrame(timer);"
-            " return { frames, faults, least }; }"
+            "() => { const { frames, faults, timer } = window.__watch; cancelAnimationFrame(timer);"
+            " return { frames, faults }; }"
         )

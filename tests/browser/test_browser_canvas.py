@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from demo_server import Demo
+from parity_table import CONDITIONS, Parity, faults_of
 from playwright.sync_api import Locator, Page, expect
-from studio_page import SOON_MS, OpenStudio, Studio
+from studio_page import RESULT_MS, SOON_MS, OpenStudio, Studio, no_realtime
 
 AXE = Path(__file__).resolve().parents[2] / "js/node_modules/axe-core/axe.min.js"
 SERIOUS = """
@@ -42,12 +43,17 @@ def put_node(demo: Demo, kind: str, x: float, y: float, **data: Any) -> str:
     return made.json()["id"]
 
 
+def put_edge(demo: Demo, source: str, target: str) -> None:
+    body = {"source": source, "target": target}
+    demo.http.post(f"/v1/projects/{demo.project_id}/edges", json=body).raise_for_status()
+
+
 def node(page: Page, identity: str) -> Locator:
     return page.locator(f'[data-node="{identity}"]')
 
 
-def open_canvas(studio: Studio) -> Page:
-    studio.expect_mode("live")
+def open_canvas(studio: Studio, mode: str = "live") -> Page:
+    studio.expect_mode(mode)
     studio.page.evaluate("() => { location.hash = '#/canvas'; }")
     expect(studio.page.locator('.canvas[aria-busy="false"]')).to_be_visible(timeout=SOON_MS)
     return studio.page
@@ -94,7 +100,7 @@ def expect_place(page: Page, identity: str, x: float, y: float) -> None:
 
 
 def test_a_result_lands_on_its_canvas_node_in_every_window(
-    demo: Demo, open_studio: OpenStudio, clean_canvas: None
+    demo: Demo, open_studio: OpenStudio, parity: Parity, clean_canvas: None
 ) -> None:
     one, other = open_studio(), open_studio()
     page, there = open_canvas(one), open_canvas(other)
@@ -110,21 +116,24 @@ def test_a_result_lands_on_its_canvas_node_in_every_window(
     picture.get_by_test_id("node-model").select_option(demo.model("local", "image")["id"])
 
     # The placeholder is in the node at once, and becomes the result in its place.
-    one.watch()
-    page.keyboard.press("Escape")
-    prompt.get_by_test_id("node-generate").click()
-    expect(picture.locator("[data-tile]")).to_have_count(1, timeout=SOON_MS)
-    job = picture.locator("[data-tile]").get_attribute("data-job")
-    assert job
-    one.expect_in_every_frame(job)
-    tile = one.expect_ready(job)
-    other.expect_ready(job)
-    watched = one.watched()
-    assert watched["faults"] == [], "the node shows one tile in every frame"
+    with parity.watched(10, "realtime up", one, other) as cell:
+        mark = demo.head()
+        page.keyboard.press("Escape")
+        prompt.get_by_test_id("node-generate").click()
+        expect(picture.locator("[data-tile]")).to_have_count(1, timeout=SOON_MS)
+        job = picture.locator("[data-tile]").get_attribute("data-job")
+        assert job
+        one.expect_in_every_frame(job)
+        expect(other.tiles(job=job)).to_have_count(1, timeout=RESULT_MS)
+        other.expect_in_every_frame(job)
+        tile = one.expect_ready(job)
+        other.expect_ready(job)
+        shown = tile.get_attribute("data-tile")
+        assert shown
+        for studio in (one, other):
+            cell.took(studio.first_seen(shown), demo.result_committed(mark, shown))
     identity = picture.get_attribute("data-node")
-    shown = tile.get_attribute("data-tile")
     assert identity
-    assert shown
     assert there.locator(f'[data-node="{identity}"] [data-tile="{shown}"]').count() == 1
     assert row_of(demo, identity)["data"]["generation_id"] == shown
     said = demo.get(f"/v1/jobs/{job}")
@@ -133,6 +142,32 @@ def test_a_result_lands_on_its_canvas_node_in_every_window(
 
     page.evaluate(AXE.read_text())
     assert page.evaluate(SERIOUS) == []
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[1:])
+def test_a_result_lands_on_its_canvas_node_without_realtime_and_without_its_webhook(
+    demo: Demo, open_studio: OpenStudio, parity: Parity, clean_canvas: None, condition: str
+) -> None:
+    prompt = put_node(demo, "prompt", 0, 0, text="A harbour in the fog")
+    picture = put_node(demo, "picture", 340, 0, model=demo.model("fal", "image")["id"])
+    put_edge(demo, prompt, picture)
+    is_dead = condition == "realtime dead"
+    studio = open_studio(no_realtime if is_dead else None)
+    page = open_canvas(studio, "polling" if is_dead else "live")
+    studio.adding(**faults_of(condition))
+    with parity.watched(10, condition, studio) as cell:
+        mark = demo.head()
+        node(page, prompt).get_by_test_id("node-generate").click()
+        tile = node(page, picture).locator("[data-tile]")
+        expect(tile).to_have_count(1, timeout=SOON_MS)
+        job = tile.get_attribute("data-job")
+        assert job
+        studio.expect_in_every_frame(job)
+        shown = studio.expect_ready(job).get_attribute("data-tile")
+        assert shown
+        cell.took(studio.first_seen(shown), demo.result_committed(mark, shown))
+    assert node(page, picture).locator(f'[data-tile="{shown}"]').count() == 1
+    assert row_of(demo, picture)["data"]["generation_id"] == shown
 
 
 def test_two_windows_see_each_others_moves_and_what_i_hold_stays_in_my_hand(

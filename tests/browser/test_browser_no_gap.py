@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import pytest
 from demo_server import Demo
+from parity_table import CONDITIONS, Parity, faults_of
 from playwright.sync_api import expect
-from studio_page import RESULT_MS, SOON_MS, OpenStudio
+from studio_page import RESULT_MS, SMALL_CLIP, SOON_MS, OpenStudio, no_realtime
 
 
-@pytest.mark.usefixtures("calm")
-def test_three_videos_at_once_by_webhook_are_seen_in_every_frame(demo: Demo, open_studio: OpenStudio) -> None:
-    studio = open_studio(motion=True)
-    model = demo.video_by_webhook()["id"]
-    demo.faults(latency_s=2.0)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_three_videos_at_once_are_seen_in_every_frame(
+    demo: Demo, open_studio: OpenStudio, parity: Parity, condition: str
+) -> None:
+    studio = open_studio(no_realtime if condition == "realtime dead" else None, motion=True)
+    studio.expect_mode("polling" if condition == "realtime dead" else "live")
+    studio.adding(SMALL_CLIP, latency_s=2.0, **faults_of(condition))
     studio.page.evaluate("() => { window.__neverReloaded = true; }")
-    studio.watch()
-
-    jobs = []
-    for number in range(3):
-        job = studio.submit(model, f"Three at once, {number}")
-        studio.expect_in_every_frame(job)
-        jobs.append(job)
-    for job in jobs:
-        studio.expect_ready(job)
-
-    frames = studio.page.evaluate("() => window.__watch.frames")
-    studio.page.wait_for_function("seen => window.__watch.frames > seen + 30", arg=frames, timeout=SOON_MS)
-    watched = studio.watched()
-    assert watched["faults"] == []
-    assert watched["frames"] > 30
+    model = demo.video_by_webhook()["id"]
+    with parity.watched(9, condition, studio) as cell:
+        mark, jobs = demo.head(), []
+        for number in range(3):
+            job = studio.submit(model, f"Three at once, {number}")
+            studio.expect_in_every_frame(job)
+            jobs.append(job)
+        for job in jobs:
+            tile = studio.expect_ready(job).get_attribute("data-tile")
+            assert tile
+            cell.took(studio.first_seen(tile), demo.result_committed(mark, tile))
+        frames = studio.page.evaluate("() => window.__watch.frames")
+        studio.page.wait_for_function("seen => window.__watch.frames > seen + 30", arg=frames, timeout=SOON_MS)
     assert studio.page.evaluate("() => window.__neverReloaded") is True
 
 

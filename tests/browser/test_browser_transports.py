@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from demo_server import Demo
-from playwright.sync_api import BrowserContext, expect
-from studio_page import RESULT_MS, OpenStudio
-
-
-def block_the_socket(context: BrowserContext) -> None:
-    context.route_web_socket("**/realtime/v1/**", lambda socket: socket.close())
-
-
-def block_every_line(context: BrowserContext) -> None:
-    block_the_socket(context)
-    context.route("**/changes/stream**", lambda route: route.abort())
+from playwright.sync_api import expect
+from studio_page import RESULT_MS, SMALL_LOCAL_CLIP, OpenStudio, no_realtime, no_socket
 
 
 def test_the_socket_of_supabases_own_client_is_the_first_choice(open_studio: OpenStudio) -> None:
@@ -23,14 +14,14 @@ def test_the_socket_of_supabases_own_client_is_the_first_choice(open_studio: Ope
 
 
 def test_with_the_socket_blocked_the_event_stream_delivers(demo: Demo, open_studio: OpenStudio) -> None:
-    studio = open_studio(block_the_socket)
+    studio = open_studio(no_socket)
     studio.expect_mode("live")
     assert studio.snapshot()["transport"] == "stream"
     studio.expect_ready(demo.submit(demo.model("local", "image")["id"], "Past a proxy without sockets"))
 
 
 def test_with_every_line_blocked_polling_delivers(demo: Demo, open_studio: OpenStudio) -> None:
-    studio = open_studio(block_every_line)
+    studio = open_studio(no_realtime)
     studio.expect_mode("polling")
     assert studio.snapshot()["transport"] == "poll"
 
@@ -55,6 +46,7 @@ def test_the_page_says_offline_and_comes_back_by_itself(demo: Demo, open_studio:
 
 def test_what_one_window_submits_appears_in_the_other(demo: Demo, open_studio: OpenStudio) -> None:
     one, other = open_studio(), open_studio()
+    one.adding(SMALL_LOCAL_CLIP)
     job = one.submit(demo.model("local", "video")["id"], "Seen from two windows")
     expect(other.tiles(job=job)).to_have_count(1, timeout=RESULT_MS)
     one.expect_ready(job)
