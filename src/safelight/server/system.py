@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -26,11 +26,7 @@ from safelight.access.sessions import Sessions
 from safelight.access.tokens import Tokens
 from safelight.api.app import create_app
 from safelight.api.context import Context
-from safelight.changes import log as change_log
-from safelight.changes.present import Presenters
-from safelight.credits import audit as ledger_audit
-from safelight.credits import ledger
-from safelight.db import embedded, migrate, task_queue
+from safelight.db import embedded, migrate
 from safelight.db.pool import Database
 from safelight.jobs import taking
 from safelight.jobs.aftermath import Aftermath
@@ -50,12 +46,9 @@ from safelight.jobs.pushed import Pushed
 from safelight.jobs.reads import present_job
 from safelight.jobs.service import JobService
 from safelight.jobs.settler import Settler
-from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import MediaRoom
 from safelight.jobs.worker import Worker
 from safelight.library.generation import present_generation
-from safelight.library.page import instant
-from safelight.library.presenters import library_presenters
 from safelight.media.fetch import Fetcher
 from safelight.media.serve import media_route
 from safelight.media.sign import MediaSigner
@@ -71,16 +64,8 @@ from safelight.outgoing.room import Outgoing
 from safelight.outgoing.secret import Signer
 from safelight.outgoing.sender import IN_FLIGHT_MAX, Sender
 from safelight.providers.base import Provider
-from safelight.providers.comfyui import Bring, ComfySettings, Workflow, WorkflowError, is_address, load_workflows
-from safelight.providers.factory import Limits, ProviderSettings, build_providers
-from safelight.providers.fal import FalSettings
-from safelight.providers.http_template import Template, load_templates
-from safelight.providers.kie import KieSettings
-from safelight.providers.openai import OpenAISettings
+from safelight.providers.factory import build_providers
 from safelight.providers.openai_http import TOTAL_S as OPENAI_CALL_S
-from safelight.providers.registry import Registry
-from safelight.providers.replicate import ReplicateSettings
-from safelight.providers.signed import SignedSettings
 from safelight.realtime.bus_base import Bus
 from safelight.realtime.bus_nats import NatsBus
 from safelight.realtime.bus_pg import PgBus
@@ -91,14 +76,14 @@ from safelight.realtime.service import Realtime
 from safelight.realtime.stream_watch import StreamWatch
 from safelight.server.counted import CountedProvider
 from safelight.server.fal_door import open_fal_door
+from safelight.server.hearing import hear, presenters, relay
 from safelight.server.inputs import InputDoor
+from safelight.server.keepers import QueueHint, keep_desk, keep_house, learn
+from safelight.server.offer import Offer, comfyui_doors, provider_settings
 from safelight.server.settings import Settings
 
 log: Final = structlog.get_logger("server")
 
-HOUSEKEEPING_S: Final = 3600.0
-GATHER_S: Final = 0.003
-"""Tasks enqueued within this long share one NOTIFY."""
 STUDIO: Final = Path(__file__).resolve().parent.parent / "studio_dist"
 
 
@@ -151,26 +136,6 @@ async def system(settings: Settings, *, base_url: str) -> AsyncGenerator[System]
         yield await _wire(settings, base_url, offer, db, server, stack)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What can be made here, from the operator's files: read first, so that a mistake in one ends the start at once."""
-
-    templates: Sequence[Template]
-    workflows: Sequence[Workflow]
-    models: Registry
-
-    @classmethod
-    def read(cls, settings: Settings) -> Offer:
-        """Raises RegistryError, TemplateError or WorkflowError."""
-        templates = load_templates(settings.providers, os.environ)
-        workflows = load_workflows(settings.comfyui_workflows) if settings.comfyui_workflows is not None else []
-        if settings.comfyui_url is not None and not is_address(settings.comfyui_url):
-            raise WorkflowError("SAFELIGHT_COMFYUI_URL: it is http(s):// and a host, perhaps with a port and a path.")
-        described = [model for template in templates for model in template.models]
-        models = Registry.load(settings.models, [*described, *(workflow.model for workflow in workflows)])
-        return cls(templates, workflows, models)
-
-
 async def _wire(
     settings: Settings,
     base_url: str,
@@ -186,14 +151,14 @@ async def _wire(
     signer = MediaSigner(await _secret(db, "media", settings))
     store = open_store(settings.storage_url or (settings.data / "media").resolve().as_uri())
     addresses = Addresses(frozenset(settings.allow_hosts))
-    fetcher = Fetcher(frozenset(settings.allow_hosts), doors=_comfyui_doors(settings))
+    fetcher = Fetcher(frozenset(settings.allow_hosts), doors=comfyui_doors(settings))
     stack.push_async_callback(fetcher.close)
     stack.callback(close_cpu)
     models = offer.models
     bring = InputDoor(fetcher, store, signer, (settings.public_url or "", base_url), now)
     desk = PullDesk(db, bus.publish)
     bus.on(PULL, desk.hear)
-    built = build_providers(_provider_settings(settings, offer, bring, desk))
+    built = build_providers(provider_settings(settings, offer, bring, desk))
     providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
     for provider in providers.values():
         stack.push_async_callback(provider.close)
@@ -217,10 +182,10 @@ async def _wire(
         return signer.sign(key, now())
 
     pushed = Pushed(db, now)
-    feed = Feed(db, _presenters(media_path), relay_progress=_relay(bus, worker_name))
+    feed = Feed(db, presenters(media_path), relay_progress=relay(bus, worker_name))
     feed.on_pushed = pushed.note
     feed.on_told = lambda changes: metrics.changes_delivered("sse", changes)
-    _hear(bus, feed, worker_name)
+    hear(bus, feed, worker_name)
     db.on_touch(feed.hint)
     db.on_touch(bus.hint)
     bus.on_hint(feed.hint)
@@ -265,7 +230,7 @@ async def _wire(
         worker.reconciler.deliveries = sender.wake
         db.on_touch(sender.touched)
         bus.on("inbox", lambda _: worker.webhook_arrived())
-    waiting = _QueueHint(db)
+    waiting = QueueHint(db)
 
     def webhook_stored(proven: Sequence[Proven], has_hints: bool) -> None:
         if worker is not None:
@@ -360,12 +325,12 @@ async def _wire(
                 group.create_task(fal_door.run())
                 if sender is not None:
                     group.create_task(sender.run())
-                group.create_task(_keep_house(settings, db, uploads, metrics, server))
-                group.create_task(_keep_desk(desk, outputs))
+                group.create_task(keep_house(settings, db, uploads, metrics, server, now))
+                group.create_task(keep_desk(desk, outputs))
             else:
                 # A reader's look (J5) may finish a job here too.
                 group.create_task(settler.run())
-                group.create_task(_learn(durations, breakers, offered))
+                group.create_task(learn(durations, breakers, offered))
             if is_api:
                 group.create_task(intake.run())
             if is_realtime:
@@ -405,66 +370,6 @@ async def _tokens(settings: Settings, db: Database, stack: contextlib.AsyncExitS
     return Tokens(clock=now, secret=secret, keys=keys, audience=settings.jwt_audience)
 
 
-def _comfyui_headers(settings: Settings) -> dict[str, str]:
-    return {name: value.get_secret_value() for name, value in settings.comfyui_headers.items()}
-
-
-def _comfyui_doors(settings: Settings) -> dict[str, dict[str, str]]:
-    """The one private address that results may come from, and what is sent along there."""
-    if settings.comfyui_url is None:
-        return {}
-    return {f"{settings.comfyui_url.rstrip('/')}/view": _comfyui_headers(settings)}
-
-
-def _provider_settings(settings: Settings, offer: Offer, bring: Bring, desk: PullDesk) -> ProviderSettings:
-    fal = kie = replicate = openai = signed = comfyui = None
-    if settings.comfyui_url is not None:
-        comfyui = ComfySettings(
-            url=settings.comfyui_url, workflows=offer.workflows, bring=bring, headers=_comfyui_headers(settings)
-        )
-    if settings.fal_key is not None:
-        fal = FalSettings(
-            key=settings.fal_key.get_secret_value(), queue_url=settings.fal_queue_url, rest_url=settings.fal_rest_url
-        )
-    if settings.kie_key is not None:
-        hmac_key = settings.kie_webhook_key.get_secret_value() if settings.kie_webhook_key else None
-        kie = KieSettings(key=settings.kie_key.get_secret_value(), api_url=settings.kie_url, webhook_hmac_key=hmac_key)
-    if settings.replicate_token is not None:
-        secret = settings.replicate_webhook_secret
-        replicate = ReplicateSettings(
-            token=settings.replicate_token.get_secret_value(),
-            api_url=settings.replicate_url,
-            webhook_secret=secret.get_secret_value() if secret else None,
-        )
-    if settings.openai_key is not None:
-        openai = OpenAISettings(
-            key=settings.openai_key.get_secret_value(),
-            spool=settings.data / "spool" / "openai",
-            api_url=settings.openai_url,
-            organization=settings.openai_organization,
-            project=settings.openai_project,
-            bring=bring,
-        )
-    if settings.signed_secret is not None:
-        signed = SignedSettings([settings.signed_secret.get_secret_value()])
-    limits = {
-        name: Limits(concurrency=settings.provider_concurrency.get(name), rate_per_s=settings.provider_rate.get(name))
-        for name in {*settings.provider_concurrency, *settings.provider_rate}
-    }
-    return ProviderSettings(
-        fal=fal,
-        kie=kie,
-        replicate=replicate,
-        openai=openai,
-        signed=signed,
-        pull=desk,
-        comfyui=comfyui,
-        templates=offer.templates,
-        local_workers=settings.local_workers,
-        limits=limits,
-    )
-
-
 def _sender(
     db: Database,
     addresses: Addresses,
@@ -485,98 +390,3 @@ def _sender(
         show_generation=lambda row: present_generation(row, media_url),
         now=now,
     )
-
-
-def _presenters(media_path: Callable[[str], str]) -> Presenters:
-    """How each visible table's rows look in the feed: as the API shows them."""
-
-    def project(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "name": row["name"], "created_at": instant(row["created_at"])}
-
-    return Presenters(
-        {**library_presenters(media_path), "jobs": present_job, "credits": ledger.present_wallet, "projects": project}
-    )
-
-
-def _relay(bus: Bus, me: str) -> Callable[[UUID, bytes], None]:
-    return lambda project, payload: bus.publish("progress", f"{me} {project} {payload.decode()}")
-
-
-def _hear(bus: Bus, feed: Feed, me: str) -> None:
-    def progress(message: str) -> None:
-        sender, _, rest = message.partition(" ")
-        project, _, payload = rest.partition(" ")
-        if payload and sender != me:
-            feed.receive_progress(UUID(project), payload.encode())
-
-    bus.on("progress", progress)
-
-
-class _QueueHint:
-    """Many commits, one NOTIFY: called after each commit that enqueued a task."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._waiting = asyncio.Event()
-
-    def __call__(self) -> None:
-        self._waiting.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._waiting.wait()
-            await asyncio.sleep(GATHER_S)
-            self._waiting.clear()
-            try:
-                await task_queue.notify(self._db)
-            except Exception as error:
-                end_if_canceled()
-                # The queue is looked at every two seconds anyway.
-                log.warning("queue.notify_failed", error=repr(error))
-
-
-async def _learn(durations: Durations, breakers: Breakers, offered: Offered) -> None:
-    """What a worker's sweep asks anyway."""
-    while True:
-        try:
-            await durations.flush()
-            await breakers.refresh()
-            await offered.refresh()
-        except Exception as error:
-            end_if_canceled()
-            log.warning("durations.failed", error=repr(error))
-        await asyncio.sleep(5)
-
-
-async def _keep_desk(desk: PullDesk, outputs: PullOutputs) -> None:
-    """Hourly, of pull workers: ended tasks, and files that became nothing (O3)."""
-    while True:
-        try:
-            await desk.sweep()
-            await outputs.sweep()
-        except Exception as error:
-            end_if_canceled()
-            log.warning("desk.housekeeping_failed", error=repr(error))
-        await asyncio.sleep(HOUSEKEEPING_S)
-
-
-async def _keep_house(
-    settings: Settings, db: Database, uploads: Uploads, metrics: Metrics, server: embedded.Embedded | None
-) -> None:
-    """Hourly: nothing grows without bound (O3)."""
-    while True:
-        try:
-            await change_log.ensure_partitions(db)
-            await change_log.retention(db, timedelta(days=settings.changes_kept_days))
-            await uploads.sweep(now())
-            async with db.connection() as conn:
-                mismatches = await ledger_audit.audit(conn)
-            metrics.ledger_mismatch = len(mismatches)
-            if mismatches:
-                log.error("ledger.mismatch", found=[str(each) for each in mismatches[:10]])
-            if server is not None:
-                await asyncio.to_thread(server.trim_log)
-        except Exception as error:
-            end_if_canceled()
-            log.warning("housekeeping.failed", error=repr(error))
-        await asyncio.sleep(HOUSEKEEPING_S)

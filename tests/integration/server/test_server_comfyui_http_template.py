@@ -16,8 +16,8 @@ from served import Served, a_key, client, until
 from safelight.emulators.serve import Address, running
 from safelight.emulators.settings import EmulatorSettings
 from safelight.providers.comfyui import WorkflowError
+from safelight.server.offer import Offer
 from safelight.server.settings import Settings
-from safelight.server.system import Offer
 
 WORKFLOWS = Path(__file__).parents[1] / "providers" / "comfyui_workflows"
 TOKEN = "what stands before it"
