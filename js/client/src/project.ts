@@ -24,9 +24,9 @@ import {
 } from './resources';
 import { createScheduler } from './scheduler';
 import { seqOf } from './seqs';
-import { answered, anyTime, offset, reached, type ServerClock } from './serverClock';
+import { answered, anyTime, offset, reached, type ServerClock, stamped } from './serverClock';
 import { realtimeUrlOf, socketLine } from './socketLine';
-import { added, createStore, removed } from './store';
+import { added, createStore, patchStore, removed } from './store';
 import { streamLine } from './streamLine';
 import { submitJob } from './submission';
 import { createTabs, type Tabs } from './tabs';
@@ -57,6 +57,7 @@ export function createProject(options: ProjectOptions): Project {
   const listeners = new Set<(news: News) => void>();
   let config: ClientConfig = {};
   let clock: ServerClock = anyTime;
+  const serverNow = (): number => now() + offset(clock);
   const telemetry = createTelemetry(api, scheduler);
   const holdings = createHoldings(api, project, cache, scheduler, () => feed.snapshot().cursor?.seq ?? 0);
   const { freshness } = holdings;
@@ -65,8 +66,7 @@ export function createProject(options: ProjectOptions): Project {
     for (const listener of [...listeners]) listener(news);
   };
   const awaiting = createAwaiting(scheduler, (jobId) => tell({ kind: 'late', jobId }));
-  const change = (patch: (value: Local) => Partial<Local>): void =>
-    local.set((value) => ({ ...value, ...patch(value) }));
+  const change = (patch: (value: Local) => Partial<Local>): void => patchStore(local, patch);
   const keepDrafts = (): void => page.session.write(draftsKey, local.get().drafts);
   const jobs = (): List<Job> | undefined => cache.getQueryData(keys.jobs(project)) as List<Job> | undefined;
   const generations = (): List<Generation> | undefined =>
@@ -78,11 +78,12 @@ export function createProject(options: ProjectOptions): Project {
   }
 
   function shedDrafts(): void {
+    const { drafts } = local.get();
+    if (drafts.length === 0) return;
     const known = new Set(jobs()?.rows.map((job) => job.id));
-    change(({ drafts }) => {
-      const rest = drafts.filter((draft) => !known.has(draft.request.id));
-      return rest.length === drafts.length ? {} : { drafts: rest };
-    });
+    const rest = drafts.filter((draft) => !known.has(draft.request.id));
+    if (rest.length === drafts.length) return;
+    change(() => ({ drafts: rest }));
     keepDrafts();
   }
 
@@ -167,9 +168,7 @@ export function createProject(options: ProjectOptions): Project {
       retrying: removed(retrying, job.id),
     }));
     awaiting.end(job.id);
-    if (job.status === 'failed' || job.status === 'completed' || job.status === 'canceled') {
-      tell({ kind: job.status, job });
-    }
+    if (!isUnfinished(job)) tell({ kind: job.status, job } as News);
   }
 
   // --- the ways to hear, and who leads ---------------------------------------------------------------------------
@@ -238,14 +237,12 @@ export function createProject(options: ProjectOptions): Project {
   );
 
   /** A follower that hears its leader stands as its leader stands. */
-  function modeOf(own: Mode): Mode {
-    const leading = tabs.leader()?.mode;
-    return own === 'live' && leading !== undefined ? leading : own;
-  }
+  const modeOf = (own: Mode): Mode => (own === 'live' ? (tabs.leader()?.mode ?? own) : own);
 
   const pulse = createStore<FeedSnapshot>(feed.snapshot());
 
-  function configured(next: ClientConfig): void {
+  function configured(next: ClientConfig, askedAt?: number): void {
+    if (askedAt !== undefined) clock = stamped(clock, next.now, askedAt, now());
     config = { ...config, ...next };
     feed.configure(config);
     holdings.configure(config);
@@ -253,8 +250,9 @@ export function createProject(options: ProjectOptions): Project {
   }
 
   function configure(): void {
+    const askedAt = now();
     api.call<ClientConfig>('GET', '/v1/client-config').then(
-      ({ data }) => configured(data),
+      ({ data }) => configured(data, askedAt),
       () => undefined, // the feed itself finds out whether the server is there
     );
   }
@@ -268,7 +266,7 @@ export function createProject(options: ProjectOptions): Project {
       arrived: local.get().arrived,
       dismissed: local.get().dismissed,
     };
-    const missing = overdue(shelf, now() + offset(clock), OVERDUE_GRACE_MS);
+    const missing = overdue(shelf, serverNow(), OVERDUE_GRACE_MS);
     if (missing.length === 0 || pulse.get().mode === 'offline') return;
     const ids = missing.slice(0, REREAD_MAX);
     const { data, seq } = await api.call<Page<Generation>>('POST', `${base}/generations/by-ids`, {
@@ -406,7 +404,7 @@ export function createProject(options: ProjectOptions): Project {
       };
     },
     recover,
-    submit: (request) => putDraft({ request, createdAt: new Date(now()).toISOString(), trouble: null }),
+    submit: (request) => putDraft({ request, createdAt: new Date(serverNow()).toISOString(), trouble: null }),
     async retry(id) {
       const draft = local.get().drafts.find(({ request }) => request.id === id);
       if (draft) {
@@ -435,7 +433,7 @@ export function createProject(options: ProjectOptions): Project {
       arrivedNow(rows.map((row) => row.id));
     },
     painted: (row) => telemetry.painted(row.id, feed.snapshot().transport, now() + offset(clock)),
-    serverNow: () => now() + offset(clock),
+    serverNow,
     role: tabs.role,
     snapshot: () => ({
       ...feed.snapshot(),

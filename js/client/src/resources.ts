@@ -263,6 +263,8 @@ export interface ClientConfig {
   readonly heartbeat_ms?: number;
   /** Of the server. */
   readonly version?: string;
+  /** The server's time when it answered. */
+  readonly now?: string;
 }
 
 export const isUnfinished = (job: Job): boolean => job.status === 'pending' || job.status === 'processing';

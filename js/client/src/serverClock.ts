@@ -22,6 +22,17 @@ export function answered(clock: ServerClock, stamp: number, askedAt: number): Se
   return high < clock.low ? { low: Number.NEGATIVE_INFINITY, high } : { ...clock, high };
 }
 
+/** An answer that says what time it was made at, to what we asked at `askedAt`. No time in it: nothing is learnt. */
+export function stamped(
+  clock: ServerClock,
+  stamp: string | undefined,
+  askedAt: number,
+  receivedAt: number,
+): ServerClock {
+  const at = Date.parse(stamp ?? '');
+  return Number.isNaN(at) ? clock : reached(answered(clock, at, askedAt), at, receivedAt);
+}
+
 /** Server's time minus ours: none, unless the bounds say otherwise. */
 export const offset = ({ low, high }: ServerClock): number => Math.min(high, Math.max(low, 0));
 

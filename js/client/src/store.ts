@@ -25,6 +25,15 @@ export function createStore<T>(initial: T): Store<T> {
   };
 }
 
+/** Sets some fields; where all of them are what they were, nobody is told. */
+export function patchStore<T extends object>(store: Store<T>, patch: (value: T) => Partial<T>): void {
+  store.set((value) => {
+    const next = patch(value);
+    const names = Object.keys(next) as (keyof T)[];
+    return names.every((name) => Object.is(next[name], value[name])) ? value : { ...value, ...next };
+  });
+}
+
 export const added = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> =>
   items.every((item) => set.has(item)) ? set : new Set([...set, ...items]);
 

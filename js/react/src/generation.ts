@@ -88,7 +88,10 @@ export function useGeneration(): Generating {
   }, [room, cache, toasts]);
 
   const generate = useCallback(
-    ({ id = newJobId(), n = 1, input = {}, prompt, ...rest }: GenerateOptions, callbacks = {}) => {
+    (
+      { id = newJobId(room.serverNow()), n = 1, input = {}, prompt, ...rest }: GenerateOptions,
+      callbacks = {},
+    ) => {
       waiting.current.set(id, callbacks);
       setJobs((now) => [...now, id]);
       toasts?.running(id, 'Being made');

@@ -25,7 +25,7 @@ export const FLAGS: readonly FlagWords[] = [
   },
   {
     name: 'DEADMODE_FORCE_POLLING_MS',
-    title: 'Forced looking',
+    title: 'Forced polling',
     meaning:
       'Every page looks at this interval, whatever its live line says. For the day when lines are up and yet say nothing. Normally off.',
   },

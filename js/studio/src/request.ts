@@ -49,7 +49,8 @@ export function jobBody(model: Model, wish: Wish): Omit<JobRequest, 'id'> {
   return wish.start !== null && takesStart(model) ? { ...body, start: wish.start } : body;
 }
 
-export const jobRequest = (model: Model, wish: Wish): JobRequest => ({
-  id: newJobId(),
+/** `at`: the server's time, ms since 1970. */
+export const jobRequest = (model: Model, wish: Wish, at?: number): JobRequest => ({
+  id: newJobId(at),
   ...jobBody(model, wish),
 });

@@ -20,6 +20,7 @@ from safelight.api.jobs import allowed_job, shown
 from safelight.api.problem import documented
 from safelight.jobs import reads
 from safelight.jobs.lifecycle import TERMINAL, Stage
+from safelight.library.page import instant
 from safelight.realtime import sse
 from safelight.realtime.flags import read_flags
 from safelight.realtime.line import line_of
@@ -183,6 +184,7 @@ async def client_config(request: Request, ctx: Ctx, who: Who) -> Response:
             "heartbeat_ms": ctx.config.heartbeat_ms,
             "invalidation": {"flush_ms": 500, "delete_flush_ms": 2000},
             "version": __version__,
+            "now": instant(ctx.now()),
         }
     )
 

@@ -84,7 +84,7 @@ async def test_a_publishable_key_reads_the_clients_settings_and_nothing_else(wor
         config = ok(await client.get("/v1/client-config"))
         assert set(config) == {
             "realtime_enabled", "legacy_listeners_enabled", "deadmode_force_polling_ms", "polling", "realtime_url",
-            "heartbeat_ms", "invalidation", "version",
+            "heartbeat_ms", "invalidation", "version", "now",
         }  # fmt: skip
         assert config["invalidation"] == {"flush_ms": 500, "delete_flush_ms": 2000}
         assert config["realtime_url"] == world.url.replace("http", "ws") + "/realtime/v1"

@@ -107,7 +107,7 @@ export function createMaking(room: Project, acts: Canvas['acts'], scene: () => S
     }
     await making.get(node.id)?.catch(() => undefined); // the server knows the node before it hears of the job
     const wish = { prompt: inputs.prompt, n: 1, fields: {}, start: inputs.start?.id ?? null };
-    room.submit({ ...jobRequest(model, wish), target: { node_id: node.id } });
+    room.submit({ ...jobRequest(model, wish, room.serverNow()), target: { node_id: node.id } });
   }
 
   function generate(id: string): void {

@@ -116,7 +116,7 @@ export function Composer({ seed, tiles, target }: ComposerProps) {
       box.current?.focus();
       return;
     }
-    const request = jobRequest(model, wish);
+    const request = jobRequest(model, wish, room.serverNow());
     room.submit(target === null ? request : { ...request, target });
     window.scrollTo({ top: 0, behavior: 'instant' });
   }

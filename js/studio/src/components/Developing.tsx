@@ -1,6 +1,6 @@
 import type { Model, Tile } from '@safelight/react';
-import { useProject, useStore } from '@safelight/react';
-import { useMemo } from 'react';
+import { useProject } from '@safelight/react';
+import { useMemo, useSyncExternalStore } from 'react';
 import { thumbHashToDataURL } from 'thumbhash';
 import { useNow } from '../clock';
 import { elapsed, timeLeft } from '../words';
@@ -47,9 +47,12 @@ export function Developing({ tile, model, prompt, quiet }: DevelopingProps) {
 function Status({ tile, model }: { readonly tile: Tile; readonly model: Model | undefined }) {
   const room = useProject();
   const now = useNow();
-  const heard = useStore(room.heard).get(tile.jobId ?? '');
-  const canceling = useStore(room.local).canceling.has(tile.jobId ?? '');
-  const since = (now - Date.parse(tile.job?.created_at ?? tile.createdAt)) / 1000;
+  const jobId = tile.jobId ?? '';
+  // Only this tile's part: news of one job are no reason to draw a hundred others.
+  const heard = useSyncExternalStore(room.heard.subscribe, () => room.heard.get().get(jobId));
+  const canceling = useSyncExternalStore(room.local.subscribe, () => room.local.get().canceling.has(jobId));
+  // By the server's clock: ours may be wrong by hours.
+  const since = (room.serverNow() - Date.parse(tile.job?.created_at ?? tile.createdAt)) / 1000;
   const percent = heard?.progress.percent ?? null;
   const queue = heard?.progress.queue_position ?? null;
 
@@ -69,7 +72,10 @@ function Status({ tile, model }: { readonly tile: Tile; readonly model: Model | 
   else if (queue !== null && queue > 0) words.push(queue === 1 ? 'Next in line' : `${queue} ahead in line`);
   else if (tile.state === 'pending') words.push('Waiting');
   else words.push(percent !== null ? `${Math.round(percent)} %` : 'Developing');
-  if (!canceling && left !== null && tile.job?.stage !== 'storing' && left > -10) words.push(timeLeft(left));
+  // What stands in a line is not done "any moment now", whatever is usual.
+  const least = queue !== null && queue > 0 ? 0 : -10;
+  if (!canceling && left !== null && tile.job?.stage !== 'storing' && left > least)
+    words.push(timeLeft(left));
 
   return (
     <>

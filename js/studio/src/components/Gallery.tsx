@@ -73,13 +73,19 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
   const [focusId, setFocusId] = useState<string | null>(null);
   const [unseen, setUnseen] = useState(0);
 
-  const layout = useMemo(() => {
+  const shapes = useRef<readonly number[]>([]);
+  const aspects = useMemo(() => {
     const byId = new Map(models.map((model) => [model.id, model]));
-    const aspects = tiles.map((tile) =>
+    const next = tiles.map((tile) =>
       aspectOf(tile, byId.get(tile.job?.model ?? tile.draft?.request.model ?? tile.row?.model ?? '')),
     );
-    return justify(aspects, width, targetHeight(width), gapOf(width));
-  }, [tiles, models, width]);
+    // Most news change no shape: then nothing is laid out or measured anew.
+    const before = shapes.current;
+    if (before.length !== next.length || next.some((aspect, at) => aspect !== before[at]))
+      shapes.current = next;
+    return shapes.current;
+  }, [tiles, models]);
+  const layout = useMemo(() => justify(aspects, width, targetHeight(width), gapOf(width)), [aspects, width]);
 
   const virtual = useWindowVirtualizer({
     count: layout.rows.length,
@@ -90,29 +96,40 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
   // Rows of another height are other rows.
   useLayoutEffect(() => virtual.measure(), [layout, virtual]);
 
-  // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank).
-  const anchor = useRef<{ id: string; y: number; first: string | undefined; count: number } | null>(null);
-  const reading = typeof window !== 'undefined' && window.scrollY > READING_PX;
+  // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank). It is asked
+  // for only after a scroll: asking while the page is being changed would lay it out once more each time.
+  const scrolled = useRef(0);
+  const anchor = useRef<{ id: string; y: number; first: string | undefined } | null>(null);
+  const reading = scrolled.current > READING_PX;
+  useLayoutEffect(() => {
+    scrolled.current = window.scrollY;
+  }, []);
   useLayoutEffect(() => {
     const before = anchor.current;
-    if (before !== null && window.scrollY > READING_PX) {
+    if (before !== null && scrolled.current > READING_PX) {
       const index = tiles.findIndex((tile) => tile.id === before.id);
       const moved = index < 0 ? 0 : (layout.boxes[index]?.y ?? before.y) - before.y;
-      if (moved !== 0) window.scrollBy({ top: moved, behavior: 'instant' });
+      if (moved !== 0) {
+        window.scrollBy({ top: moved, behavior: 'instant' });
+        scrolled.current = window.scrollY;
+      }
       const newer = tiles.findIndex((tile) => tile.id === before.first);
       if (newer > 0) setUnseen((count) => count + newer);
     }
     const remember = (): void => {
-      const index = firstBelow(layout.rows, window.scrollY - top);
+      const index = firstBelow(layout.rows, scrolled.current - top);
       const tile = tiles[index];
       const box = layout.boxes[index];
-      anchor.current =
-        tile && box ? { id: tile.id, y: box.y, first: tiles[0]?.id, count: tiles.length } : null;
-      if (window.scrollY <= READING_PX) setUnseen(0);
+      anchor.current = tile && box ? { id: tile.id, y: box.y, first: tiles[0]?.id } : null;
+      if (scrolled.current <= READING_PX) setUnseen(0);
+    };
+    const onScroll = (): void => {
+      scrolled.current = window.scrollY;
+      remember();
     };
     remember();
-    window.addEventListener('scroll', remember, { passive: true });
-    return () => window.removeEventListener('scroll', remember);
+    window.addEventListener('scroll', onScroll, { passive: true });
+    return () => window.removeEventListener('scroll', onScroll);
   }, [tiles, layout, top]);
 
   const order = useRef<readonly TileOf[]>(tiles);

@@ -137,7 +137,8 @@ function Standing({ job, canceling }: { readonly job: Job; readonly canceling: b
 }
 
 function Age({ job }: { readonly job: Job }) {
-  const now = useNow();
+  useNow();
+  const now = useProject().serverNow();
   const began = Date.parse(job.created_at);
   if (isUnfinished(job)) return <time className="job-age">{elapsed((now - began) / 1000)}</time>;
   const took = (Date.parse(job.completed_at ?? job.created_at) - began) / 1000;

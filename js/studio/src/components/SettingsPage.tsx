@@ -28,10 +28,10 @@ export default function SettingsPage({ session }: { readonly session: Session })
         <h2>This browser</h2>
         <div className="setting">
           <div>
-            <b>Light</b>
+            <b>Look</b>
             <p>A darkroom, a lit room, or whatever the machine is set to.</p>
           </div>
-          <Choice label="Light" name="theme" value={theme} options={THEMES} onChange={setTheme} />
+          <Choice label="Look" name="theme" value={theme} options={THEMES} onChange={setTheme} />
         </div>
         <div className="setting">
           <div>

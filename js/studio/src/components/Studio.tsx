@@ -3,6 +3,7 @@ import { lazy, Suspense, useCallback, useMemo, useState } from 'react';
 import { go, openTile, useRoute } from '../route';
 import { useTitle } from '../title';
 import { Announcer } from './Announcer';
+import { Broken, brokenPage } from './Broken';
 import { Compare } from './Compare';
 import { Composer, type Seed } from './Composer';
 import { CreditsPage } from './CreditsPage';
@@ -65,41 +66,43 @@ export function Studio({ session, project, onProject }: StudioProps) {
       <Header session={session} project={project} onProject={onProject} onPalette={openPalette} />
       <OtherVersion />
       <main className="studio">
-        {(isGallery || shot !== null) && <Composer seed={seed} tiles={gallery.tiles} target={target} />}
-        {isGallery && (
-          <ShotDock tiles={gallery.tiles}>
-            <Filters filters={filters} />
-            <Gallery
-              key={room.project}
-              tiles={gallery.tiles}
-              loaded={gallery.loaded}
-              hasMore={gallery.hasMore}
-              loadMore={gallery.loadMore}
-              empty={isNarrowed ? <NothingFound /> : <Empty onReuse={reuse} />}
-              onOpen={openTile}
-            />
-          </ShotDock>
-        )}
-        {page === 'shots' &&
-          (shot === null ? <ShotsPage /> : <ShotPage key={shot} id={shot} gallery={gallery} />)}
-        {page === 'canvas' && (
-          <Suspense fallback={<section className="canvas" aria-busy="true" />}>
-            <CanvasPage onReuse={reuse} />
-          </Suspense>
-        )}
-        {page === 'queue' && <QueuePage />}
-        {page === 'templates' && <TemplatesPage />}
-        {page === 'credits' && <CreditsPage />}
-        {page === 'diagnostics' && (
-          <Suspense fallback={null}>
-            <DiagnosticsPage />
-          </Suspense>
-        )}
-        {page === 'settings' && (
-          <Suspense fallback={<section className="page" aria-busy="true" />}>
-            <SettingsPage session={session} />
-          </Suspense>
-        )}
+        <Broken key={`${page} ${shot}`} instead={brokenPage}>
+          {(isGallery || shot !== null) && <Composer seed={seed} tiles={gallery.tiles} target={target} />}
+          {isGallery && (
+            <ShotDock tiles={gallery.tiles}>
+              <Filters filters={filters} />
+              <Gallery
+                key={room.project}
+                tiles={gallery.tiles}
+                loaded={gallery.loaded}
+                hasMore={gallery.hasMore}
+                loadMore={gallery.loadMore}
+                empty={isNarrowed ? <NothingFound /> : <Empty onReuse={reuse} />}
+                onOpen={openTile}
+              />
+            </ShotDock>
+          )}
+          {page === 'shots' &&
+            (shot === null ? <ShotsPage /> : <ShotPage key={shot} id={shot} gallery={gallery} />)}
+          {page === 'canvas' && (
+            <Suspense fallback={<section className="canvas" aria-busy="true" />}>
+              <CanvasPage onReuse={reuse} />
+            </Suspense>
+          )}
+          {page === 'queue' && <QueuePage />}
+          {page === 'templates' && <TemplatesPage />}
+          {page === 'credits' && <CreditsPage />}
+          {page === 'diagnostics' && (
+            <Suspense fallback={null}>
+              <DiagnosticsPage />
+            </Suspense>
+          )}
+          {page === 'settings' && (
+            <Suspense fallback={<section className="page" aria-busy="true" />}>
+              <SettingsPage session={session} />
+            </Suspense>
+          )}
+        </Broken>
       </main>
       <SelectionBar tiles={shown} {...(shot === null ? {} : { shot })} onCompare={setCompared} />
       {page !== 'canvas' && <Lightbox tiles={shown} openId={route.open} onOpen={openTile} onReuse={reuse} />}
@@ -107,9 +110,11 @@ export function Studio({ session, project, onProject }: StudioProps) {
       <Keyboard tiles={shown} onPalette={openPalette} onSheet={openSheet} />
       <ShortcutSheet open={sheet} onClose={() => setSheet(false)} />
       {palette && (
-        <Suspense fallback={null}>
-          <Palette open={palette} onClose={() => setPalette(false)} onReuse={reuse} onSheet={openSheet} />
-        </Suspense>
+        <Broken instead={() => null}>
+          <Suspense fallback={null}>
+            <Palette open={palette} onClose={() => setPalette(false)} onReuse={reuse} onSheet={openSheet} />
+          </Suspense>
+        </Broken>
       )}
       <Announcer />
     </>

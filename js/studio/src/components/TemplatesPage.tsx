@@ -53,7 +53,7 @@ function Fill({ template, onGone }: { readonly template: Template; readonly onGo
 
   function submit(event: FormEvent): void {
     event.preventDefault();
-    const id = newJobId();
+    const id = newJobId(room.serverNow());
     const input = { ...template.input, prompt: filled(template, values) };
     room.submit({ id, model: template.model, input, n: 1, template: template.slug, variables: values });
     toast('Being made', { action: { label: 'Show', onClick: () => go({ page: 'gallery' }) } });

@@ -9,6 +9,7 @@ import { promptOf, useLayers } from '../layers';
 import { wasPainted } from '../painted';
 import { toggle, useIsSelected, useIsSelecting } from '../selection';
 import { elapsed } from '../words';
+import { Broken } from './Broken';
 import { Developing } from './Developing';
 import { Ended } from './Ended';
 import { TileMedia } from './TileMedia';
@@ -111,14 +112,16 @@ export const Tile = memo(function Tile(props: TileProps) {
         )
       )}
       {layers.media && row && (
-        <TileMedia
-          row={row}
-          width={box.width}
-          visible={layers.mediaVisible}
-          playing={hovered}
-          onDecoded={onDecoded}
-          onPainted={onPainted}
-        />
+        <Broken instead={() => <p className="tile-broken">This result cannot be shown.</p>}>
+          <TileMedia
+            row={row}
+            width={box.width}
+            visible={layers.mediaVisible}
+            playing={hovered}
+            onDecoded={onDecoded}
+            onPainted={onPainted}
+          />
+        </Broken>
       )}
       {!ended && (
         <button
