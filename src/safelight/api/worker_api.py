@@ -23,6 +23,8 @@ from safelight.api.problem import documented
 from safelight.jobs import reads
 from safelight.jobs.errors import JobNotFound
 from safelight.jobs.pull_leases import Wish
+from safelight.jobs.pull_outputs import Underway
+from safelight.jobs.pull_parts import parse_span
 from safelight.jobs.pull_service import Claimed, Word
 from safelight.jobs.pull_waiters import Waiter
 from safelight.library import checked
@@ -43,6 +45,7 @@ Lease = Annotated[
 ]
 
 PROBLEMS: Final = documented("unauthorized", "forbidden", "not_found", "conflict", "invalid_input", "rate_limited")
+PUT_PROBLEMS: Final = {**PROBLEMS, **documented("too_large", "overloaded")}
 
 
 class ClaimBody(BaseModel):
@@ -118,6 +121,15 @@ class OutputOut(BaseModel):
     duration_s: float | None
 
 
+class PartOut(BaseModel):
+    """A result that has come so far. All of it: it is being looked at and stored; ask again."""
+
+    index: int
+    offset: int = Field(description="Go on from here")
+    total: int
+    max_part: int = Field(description="Bytes of a part, advised")
+
+
 class CompleteBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     cost: dict[str, Any] | None = Field(None, description="What it cost the worker, kept with the attempt")
@@ -187,7 +199,7 @@ async def heartbeat(job: UUID, body: BeatBody, lease: Lease, ctx: Ctx, who: Who)
 @router.put(
     "/v1/worker/jobs/{job}/outputs/{index}",
     response_model=OutputOut,
-    responses={**PROBLEMS, **documented("too_large")},
+    responses={202: {"model": PartOut, "description": "More is to come, or it is still being stored"}, **PUT_PROBLEMS},
     summary="Hand in a result",
     openapi_extra={
         "requestBody": {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
@@ -202,11 +214,18 @@ async def put_output(
     who: Who,
     content_type: Annotated[str | None, Header()] = None,
     content_length: Annotated[int | None, Header(ge=0)] = None,
+    content_range: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
-    """The file itself as the body. It is checked, stored, and counts once the job is completed; again replaces it."""
+    """The file itself as the body. It is checked, stored, and counts once the job is completed; again replaces it.
+
+    What takes longer than half a minute comes in parts: `Content-Range: bytes 0-8388607/20000000`, in order; a 409
+    says by `offset` where to go on. `bytes */20000000` with no body asks how far it is.
+    """
     await _job(ctx, who, job)
-    arrived = await ctx.pull.receive(job, lease, index, request.stream(), declared=content_type, length=content_length)
-    return answer(arrived)
+    span = parse_span(content_range, content_length)
+    body = request.stream()
+    found = await ctx.pull.receive(job, lease, index, body, declared=content_type, length=content_length, span=span)
+    return answer(found, 202 if isinstance(found, Underway) else 200)
 
 
 @router.post(

@@ -18,7 +18,8 @@ from safelight.jobs.errors import JobNotFound
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 from safelight.jobs.pull_leases import Lease, Wish
-from safelight.jobs.pull_outputs import Arrived, PullOutputs
+from safelight.jobs.pull_outputs import Arrived, PullOutputs, Underway
+from safelight.jobs.pull_parts import Span
 from safelight.jobs.pull_waiters import Waiter
 from safelight.jobs.pulling import Beat, PullDesk, Said
 from safelight.jobs.schedule import eta_s
@@ -29,6 +30,8 @@ log: Final = structlog.get_logger("jobs")
 
 SETTLE_WAIT_S: Final = 2.5
 """A worker that hands in its last word waits so long for what becomes of it; the job goes on in any case."""
+STORE_WAIT_S: Final = 20.0
+"""A `complete` waits so long for outputs that are being stored (J1)."""
 UNFIT_MAX: Final = 5
 """Jobs whose input no longer fits their model, passed over by one claim."""
 
@@ -123,11 +126,13 @@ class PullService:
         *,
         declared: str | None,
         length: int | None,
-    ) -> Arrived:
-        return await self.outputs.receive(job_id, token, index, body, declared=declared, length=length)
+        span: Span | None = None,
+    ) -> Arrived | Underway:
+        return await self.outputs.receive(job_id, token, index, body, declared=declared, length=length, span=span)
 
     async def complete(self, job_id: UUID, token: str, cost: Any) -> Row:
-        """Raises JobConflict, InvalidSubmission."""
+        """Raises JobConflict, InvalidSubmission, Slow (an output is still being stored)."""
+        await self.outputs.settled(token, STORE_WAIT_S)
         return await self._settled(
             await self.desk.complete(job_id, token, lambda conn: pull_outputs.of_lease(conn, token), cost)
         )

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from safelight.sdk import worker_calls as calls
 from safelight.sdk.aio.client import AsyncSafelight
-from safelight.sdk.call import read_error
+from safelight.sdk.call import Call, read_error
 from safelight.sdk.errors import (
     Conflict,
     InvalidInput,
@@ -47,8 +48,9 @@ from safelight.sdk.errors import (
 )
 from safelight.sdk.retries import Retries, pause_s
 from safelight.sdk.session import TIMEOUTS, is_unsent
-from safelight.sdk.worker_calls import ClaimedJob
+from safelight.sdk.worker_calls import ClaimedJob, Underway
 from safelight.sdk.worker_task import Failed, Progress, Result, Stopped, Thread, told
+from safelight.sdk.worker_upload import PART_BYTES, Course, Setback
 
 __all__ = ["ClaimedJob", "Failed", "Progress", "Stopped", "Worker", "run"]
 
@@ -65,6 +67,11 @@ DRAIN_S: Final = 20.0
 STOP_S: Final = 5.0
 """A function that nobody waits for any more is given this long to notice before its job is given back."""
 BLOCK_BYTES: Final = 256 * 1024
+STORING_S: Final = 0.5
+"""Between questions whether a result is stored; each waits at the server."""
+EMPTY_S: Final = 1.0
+"""A claim that is answered with nothing before its time (the server is stopping) is not made again at once."""
+OK, ACCEPTED, CONFLICT = 200, 202, 409
 _PASSING: Final = (Unreachable, Overloaded, RateLimited, UnexpectedAnswer)
 _LOST: Final = (Conflict, NotFound)
 
@@ -94,6 +101,7 @@ class Worker:
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._lease_s = lease_s
         self._drain_s = drain_s
+        self._part_bytes = PART_BYTES
         self._thread = Thread(function)
         self._loaded: str | None = None
         self._draining = asyncio.Event()
@@ -135,16 +143,17 @@ class Worker:
         """The next job; None if there is none yet, or when we drain."""
         claim_id = secrets.token_urlsafe(24)
         wish = calls.claim(self._models, self._loaded, self._name, self._lease_s, WAIT_S, claim_id)
-        asking = asyncio.ensure_future(self._client.send(wish))
+        asking, asked_at = asyncio.ensure_future(self._client.send(wish)), time.monotonic()
         if await _first(asking, self._draining):
             try:
-                return asking.result().job
+                job = asking.result().job
             except _PASSING as error:
                 log.warning("%s; trying again", error)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s(5, random.random())):
-                        await self._draining.wait()
+                await self._rest(pause_s(5, random.random()))
                 return None
+            if job is None and time.monotonic() - asked_at < EMPTY_S:
+                await self._rest(EMPTY_S)
+            return job
         asking.cancel()
         await asyncio.wait([asking])
         # Whether it was given a job in this very moment, only the server knows.
@@ -153,6 +162,11 @@ class Worker:
             if given.job is not None:
                 await self._release(given.job)
         return None
+
+    async def _rest(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._draining.wait()
 
     # --- one job ------------------------------------------------------------------------------------------------
 
@@ -267,29 +281,50 @@ class Worker:
         self.completed += 1
 
     async def _upload(self, job: ClaimedJob, index: int, result: Result) -> None:
-        """The file, again from its start where the line breaks. Raises SafelightError, OSError."""
-        call = calls.put_output(job, index)
+        """The file; a large one in parts, and on from where the line broke. Raises SafelightError, OSError."""
+        call, course = calls.put_output(job, index), Course(result.size, part=self._part_bytes)
         retries = Retries(call)
         while True:
-            request = self._client.session.request(call)
-            request["headers"] |= {
-                "Content-Type": result.mime or "application/octet-stream",
-                "Content-Length": str(result.size),
-            }
-            request["content"] = result.content if isinstance(result.content, bytes) else _blocks(result.content)
             try:
-                answer = await self._http.request(**request)
+                answer = await self._http.request(**self._part(call, result, course))
             except httpx.TransportError as error:
                 pause = retries.after_failure(is_unsent=is_unsent(error), chance=random.random())
                 if pause is None:
                     raise self._client.session.unreachable(error) from error
+                course.broke()
             else:
-                if answer.is_success:
+                if answer.status_code == OK:
                     return
-                pause = retries.after_answer(answer.status_code, answer.headers, chance=random.random())
-                if pause is None:
-                    raise read_error(answer.status_code, answer.headers, answer.content)
+                arrived = _arrived(answer)
+                if arrived is None:
+                    pause = retries.after_answer(answer.status_code, answer.headers, chance=random.random())
+                    if pause is None:
+                        raise read_error(answer.status_code, answer.headers, answer.content)
+                    course.broke()
+                else:
+                    try:
+                        moved = course.told(arrived)
+                    except Setback as error:
+                        raise Unreachable(str(error), code="unreachable") from error
+                    if moved:
+                        retries = Retries(call)
+                    # All is there: it is being stored, and the server has made us wait already.
+                    pause = STORING_S if course.offset >= course.total else 0.0
             await asyncio.sleep(pause)
+
+    def _part(self, call: Call[Any], result: Result, course: Course) -> dict[str, Any]:
+        """The next request."""
+        request = self._client.session.request(call)
+        begins, ends = (0, course.total) if course.is_whole else course.span or (0, 0)
+        request["headers"] |= {
+            "Content-Type": result.mime or "application/octet-stream",
+            "Content-Length": str(ends - begins),
+        }
+        if course.content_range is not None:
+            request["headers"]["Content-Range"] = course.content_range
+        content = result.content
+        request["content"] = content[begins:ends] if isinstance(content, bytes) else _blocks(content, begins, ends)
+        return request
 
     async def _release(self, job: ClaimedJob) -> None:
         with contextlib.suppress(*_LOST):
@@ -297,11 +332,23 @@ class Worker:
             log.info("job %s was given back", job.id)
 
 
-async def _blocks(path: Path) -> AsyncGenerator[bytes]:
+async def _blocks(path: Path, begins: int, ends: int) -> AsyncGenerator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     with file:
-        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+        file.seek(begins)
+        while begins < ends and (block := await asyncio.to_thread(file.read, min(BLOCK_BYTES, ends - begins))):
+            begins += len(block)
             yield block
+
+
+def _arrived(answer: httpx.Response) -> int | None:
+    """How many bytes the server has, where the answer says that: more is to come, or that was the wrong part."""
+    if answer.status_code == ACCEPTED:
+        return msgspec.json.decode(answer.content, type=Underway).offset
+    if answer.status_code == CONFLICT:
+        offset = read_error(answer.status_code, answer.headers, answer.content).extras.get("offset")
+        return offset if isinstance(offset, int) else None
+    return None
 
 
 async def _first(asked: asyncio.Future[Any], event: asyncio.Event) -> bool:

@@ -45,6 +45,13 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     canceled: bool
 
 
+class Underway(msgspec.Struct, frozen=True, kw_only=True):
+    """A result of which `offset` bytes have arrived. All of them: it is being stored."""
+
+    offset: int
+    total: int
+
+
 def claim(
     models: Sequence[str], loaded: str | None, worker: str, lease_s: float, wait_s: float, claim_id: str
 ) -> Call[Claim]:

@@ -190,7 +190,7 @@ async def test_what_is_no_result_is_refused_and_the_job_goes_on(world: World):
     film = clip("x", 1, 64, 64, 0.5, 10)
     assert_problem(await upload(world.api, mine, 0, film, "video/mp4"), 422, "invalid_input", "video/mp4")
     outputs = world.system.context.pull.outputs
-    outputs._sizes = SizeLimits(image=1000)
+    outputs._parts.sizes = SizeLimits(image=1000)
     large = picture(size=(300, 300)) + b"\0" * 4000
     assert_problem(await upload(world.api, mine, 0, large), 413, "too_large")
 
@@ -199,7 +199,7 @@ async def test_what_is_no_result_is_refused_and_the_job_goes_on(world: World):
             yield large[start : start + 500]
 
     assert_problem(await upload(world.api, mine, 0, unannounced()), 413, "too_large")
-    outputs._sizes = SizeLimits()
+    outputs._parts.sizes = SizeLimits()
     assert list((world.settings.data / "scratch").iterdir()) == []
     assert_problem(await tell(world.api, mine, "complete"), 422, "invalid_input", "Output 0")
     assert (await make(world.api, mine))["status"] == "completed"

@@ -47,6 +47,23 @@ create table pull_outputs (
 create index pull_outputs_of_lease on pull_outputs (lease_hash, output_index);
 create index pull_outputs_age on pull_outputs (created_at);
 
+-- Parts of a result that is on its way: those that are ready follow each other without a gap, from 0. As above, a row
+-- is there before its file.
+create table pull_parts (
+    id           uuid primary key,
+    attempt_id   uuid not null,             -- no reference: the files outlive a deleted attempt, and must be found
+    lease_hash   bytea not null,
+    output_index int not null check (output_index >= 0),
+    begins       bigint not null check (begins >= 0),
+    bytes        bigint not null check (bytes > 0),
+    total        bigint not null check (begins + bytes <= total), -- of the whole result
+    key          text not null,
+    is_ready     boolean not null default false,
+    created_at   timestamptz not null default now()
+);
+create index pull_parts_of_lease on pull_parts (lease_hash, output_index, begins);
+create index pull_parts_age on pull_parts (created_at);
+
 -- When a project last had a turn at workers that serve several.
 create table pull_turns (
     project_id   uuid primary key references projects on delete cascade,
