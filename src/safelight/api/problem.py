@@ -151,7 +151,8 @@ def of_error(instance: str, error: Exception) -> Response:
         case NoLog():
             return problem(instance, "not_found", "There is no such project.")
         case JobError():
-            return problem(instance, error.code, error.detail, **error.extras)
+            headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
+            return problem(instance, error.code, error.detail, headers=headers, **error.extras)
         case LibraryError():
             return problem(instance, error.code, error.detail, errors=error.errors or None)
         case OutgoingError():

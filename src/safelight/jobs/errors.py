@@ -7,7 +7,12 @@ from typing import Any
 
 
 class JobError(Exception):
-    """Nothing was changed. `code` is stable (api.md); `extras` go beside it into the problem document."""
+    """Nothing was changed. `code` is stable (api.md); `extras` go beside it into the problem document.
+
+    `retry_after_s` where waiting helps.
+    """
+
+    retry_after_s: int | None = None
 
     def __init__(self, code: str, detail: str, **extras: Any) -> None:
         super().__init__(detail)
@@ -52,3 +57,12 @@ class InvalidSubmission(JobError):
         first = errors[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         super().__init__("invalid_input", f"{where}: {first['msg']}", errors=errors)
+
+
+class TooManyWait(JobError):
+    """As many claims wait in this process, or for this project, as may."""
+
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("rate_limited", "Too many claims wait already: ask again a little later, or without `wait`.")

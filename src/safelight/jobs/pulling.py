@@ -164,7 +164,12 @@ class PullDesk:
     # --- the worker's side ------------------------------------------------------------------------------------
 
     async def claim(self, wish: Wish, waiter: Waiter, wait_s: float) -> Lease | None:
-        """The next task for this worker, waiting for one if need be; None if there was none, or it has hung up."""
+        """The next task for this worker, waiting for one if need be; None if there was none, or it has hung up.
+
+        Raises TooManyWait, unless it does not want to wait.
+        """
+        if wait_s <= 0:
+            return await self._claim_now(wish)
         clock = asyncio.get_running_loop().time
         ends_at = clock() + wait_s
         with self.waiters.waiting(waiter):
@@ -172,8 +177,6 @@ class PullDesk:
                 waiter.woken.clear()
                 lease = await self._claim_now(wish)
                 if lease is not None:
-                    # There may be more: hints of the same moment are one.
-                    self.waiters.wake(lease.project_id, lease.model)
                     return lease
                 left_s = ends_at - clock()
                 if left_s <= 0 or self.waiters.is_closed:
@@ -184,6 +187,9 @@ class PullDesk:
     async def _claim_now(self, wish: Wish) -> Lease | None:
         for _ in range(ROUNDS_MAX):
             found = await self._db.run(lambda tx: pull_leases.claim(tx, wish))
+            if isinstance(found, Lease):
+                # There may be more: hints of the same moment are one.
+                self.waiters.wake(found.project_id, found.model)
             if not isinstance(found, Again):
                 return found
         return None

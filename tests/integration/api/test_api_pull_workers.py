@@ -252,6 +252,20 @@ async def test_a_waiting_claim_is_answered_by_the_submit(world: World):
     assert mine["id"] == job["id"]
 
 
+async def test_so_many_claims_wait_and_the_next_is_told_when_to_come_again(world: World):
+    world.system.desk.waiters._most = 1
+    asking = asyncio.create_task(claim(world.api, wait=25.0))
+    await waiting_claims(world, 1)
+    refused = await world.api.post("/v1/worker/claim", json={"models": ["my/painter"], "wait": 25})
+    assert_problem(refused, 429, "rate_limited", "without `wait`")
+    assert int(refused.headers["retry-after"]) > 0
+    assert await claim(world.api, wait=0) is None
+    job = await world.submit(painting())
+    mine = await asking
+    assert mine is not None
+    assert mine["id"] == job["id"]
+
+
 async def test_a_claim_whose_worker_hung_up_takes_nothing(world: World):
     async with httpx.AsyncClient(base_url=world.url, headers=world.api.headers, timeout=60, trust_env=False) as gone:
         asking = asyncio.create_task(claim(gone, wait=25.0))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from uuid import uuid4
 
+import pytest
+
+from safelight.jobs.errors import TooManyWait
 from safelight.jobs.pull_waiters import Waiter, Waiters
 
 
@@ -42,3 +46,16 @@ def test_whoever_leaves_is_out_and_closing_wakes_all():
     assert len(waiters) == 0
     two.leave()
     assert two.is_gone
+
+
+def test_so_many_claims_wait_and_no_more():
+    waiters, crowded = Waiters(most=4, most_of_project=2), uuid4()
+    with contextlib.ExitStack() as stack:
+        for project in (crowded, crowded, None):
+            stack.enter_context(waiters.waiting(Waiter(project, frozenset("a"))))
+        with pytest.raises(TooManyWait), waiters.waiting(Waiter(crowded, frozenset("a"))):
+            pytest.fail("the third of a project was let in")
+        stack.enter_context(waiters.waiting(Waiter(uuid4(), frozenset("a"))))
+        with pytest.raises(TooManyWait), waiters.waiting(Waiter(None, frozenset("a"))):
+            pytest.fail("the fifth of all was let in")
+    assert (len(waiters), dict(waiters._of_project)) == (0, {})
