@@ -12,8 +12,10 @@ import {
   LATE_MS,
   type List,
   type News,
+  newJobId,
   type Project,
 } from '../src';
+import { timeOf } from '../src/order';
 import { aChange, aGeneration, aJob } from './builders';
 
 /** A project on a server: rows and their log behind a `fetch`. Time is vitest's. */
@@ -23,6 +25,8 @@ class Server {
   results = new Map<string, Generation>();
   asked: string[] = [];
   up = true;
+  /** Its clock, against the one of this machine. */
+  aheadMs = 0;
   /** Runs while the answer of a list is on its way. */
   meanwhile: (() => void) | null = null;
 
@@ -73,7 +77,14 @@ class Server {
         next_cursor: null,
       });
     }
+    const [, about, act] = /^\/v1\/jobs\/([^/]+)\/(cancel|retry)$/.exec(path) ?? [];
+    if (about !== undefined) {
+      const status = act === 'cancel' ? 'canceled' : 'pending';
+      const job = { ...this.jobs.get(about), status, attempt: act === 'retry' ? 2 : 1 } as Job;
+      return say(job, this.put('jobs', job));
+    }
     if (path.startsWith('/v1/jobs/')) return say(this.jobs.get(path.slice(9)));
+    if (path === '/v1/client-config') return say({ now: new Date(Date.now() + this.aheadMs).toISOString() });
     if (path === '/generations/batch') {
       const rows = (body.ids as string[]).map(
         (id) => ({ ...this.results.get(id), starred: body.op === 'star' }) as Generation,
@@ -226,6 +237,66 @@ describe('a project, followed without a browser', () => {
     await pass(10_000);
     expect(project.mutations.generations.get()).toEqual([]);
     expect(rows()[0]?.starred).toBe(false);
+  });
+
+  it('cancels the one that was meant: the others go on, and it can be tried again', async () => {
+    await open();
+    const other = { ...request, id: '01970000-0000-7000-8000-00000000000b' };
+    project.submit(request);
+    project.submit(other);
+    await pass(500);
+    await project.cancel(ID);
+    await pass(9_000);
+    expect(server.jobs.get(ID)?.status).toBe('canceled');
+    expect(server.jobs.get(other.id)?.status).toBe('pending');
+    expect(project.local.get().canceling.size).toBe(0);
+    await project.retry(ID);
+    await pass(9_000);
+    expect(server.jobs.get(ID)?.status).toBe('pending');
+    finish(server.jobs.get(other.id) as Job);
+    await pass(9_000);
+    expect(rows().map(({ id }) => id)).toEqual([generationId(other.id, 0)]);
+  });
+
+  it('does not stumble over rows, tables and operations that it never saw', async () => {
+    server.put('generations', aGeneration('known'));
+    await open();
+    const next = () => server.log.length + 1;
+    server.log.push(aChange(next(), aGeneration('unseen', { starred: true }), { op: 'update', old: {} }));
+    server.log.push(aChange(next(), null, { op: 'delete', id: 'never-there', old: { deleted_at: null } }));
+    server.log.push(aChange(next(), { id: 'x' }, { table: 'things_of_a_newer_server' }));
+    server.log.push(aChange(next(), aGeneration('odd'), { op: 'truncated' as 'update' }));
+    await pass(35_000);
+    expect(
+      rows()
+        .map(({ id }) => id)
+        .sort(),
+    ).toEqual(['known', 'odd', 'unseen']);
+    expect(project.snapshot()).toMatchObject({
+      cursor: { seq: 5 },
+      mode: expect.not.stringMatching('offline'),
+    });
+  });
+
+  it('reads everything again for a row that was too large for the log', async () => {
+    await open();
+    server.results.set('huge', aGeneration('huge', { prompt: 'x'.repeat(2_000_000) }));
+    server.log.push(aChange(1, null, { id: 'huge' }));
+    await pass(35_000);
+    expect(rows().map(({ id }) => id)).toEqual(['huge']);
+    expect(project.snapshot().cursor?.seq).toBe(1);
+  });
+
+  it.each([-5, 5])('asks by the time of the server, be it %s hours from ours', async (hours) => {
+    server.aheadMs = hours * 3_600_000;
+    await open();
+    expect(Math.abs(project.serverNow() - Date.now() - server.aheadMs)).toBeLessThan(2_000);
+    server.up = false;
+    project.submit(request);
+    const [draft] = project.local.get().drafts;
+    expect(Math.abs(Date.parse(draft?.createdAt ?? '') - project.serverNow())).toBeLessThan(2_000);
+    expect(Math.abs((timeOf(newJobId(project.serverNow())) ?? 0) - project.serverNow())).toBeLessThan(2_000);
+    expect(project.snapshot().clockOffsetMs).toBeCloseTo(server.aheadMs, -4);
   });
 
   it('leaves nothing behind when it is closed', async () => {
