@@ -120,7 +120,6 @@ async def delete(tx: Transaction, endpoint_id: UUID, *, actor: str) -> None:
     """Its log stays until it is old."""
     row = await _held(tx, endpoint_id)
     await tx.conn.execute("delete from webhook_endpoints where id = $1", endpoint_id)
-    await tx.conn.execute("delete from webhook_salts where owner = $1", endpoint_id)
     await _stop(tx, endpoint_id, "The webhook was deleted.")
     await audit.record(tx, actor, "webhook.delete", row["project_id"], {"webhook": endpoint_id})
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from outgoing_world import Room
+from outgoing_world import Room, until
 
+from safelight.outgoing import endpoint
 from safelight.outgoing.errors import OutgoingError
 
 
@@ -155,3 +156,24 @@ async def test_what_is_not_there_is_not_found(room: Room):
         with pytest.raises(OutgoingError) as caught:
             await asked
         assert caught.value.code == "not_found"
+
+
+async def test_of_a_deleted_project_nothing_is_told_and_no_secret_stays(room: Room):
+    other = await room.new_project()
+    kept, _ = await room.webhook()
+    await room.webhook("/theirs", project=other)
+    await room.db.run(lambda tx: endpoint.rotate_of_project(tx, other, actor="test"))
+    await room.completed(project=other)
+    await room.execute("delete from projects where id = $1", other)
+    assert await room.value("select array_agg(owner) from webhook_salts") == [kept]
+    await room.completed()
+    room.sender()
+    await room.receiver.hears(2)  # the project that is there, of its own job
+
+    async def are_stopped() -> bool:
+        return await room.value(
+            "select bool_and(state = 'stopped') from webhook_deliveries where project_id = $1", other
+        )
+
+    await until(are_stopped, "what the deleted project would have told to be stopped")
+    assert room.receiver.at("/theirs") == []

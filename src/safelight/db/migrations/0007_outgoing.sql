@@ -30,6 +30,17 @@ create table webhook_salts (
 );
 create unique index webhook_salts_in_force on webhook_salts (owner) where expires_at is null;
 
+-- A deleted owner's go with it: nobody could ever be proven anything by them.
+create function forget_salts() returns trigger
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+begin
+    delete from public.webhook_salts where owner = old.id;
+    return null;
+end $$;
+revoke all on function forget_salts() from public;
+create trigger forget_salts after delete on webhook_endpoints for each row execute function forget_salts();
+create trigger forget_webhook_salts after delete on projects for each row execute function forget_salts();
+
 -- What happened: the job as it was then, without its input, which never changes and may be large.
 create table webhook_events (
     id         uuid primary key default gen_random_uuid(),
