@@ -15,6 +15,7 @@ from safelight.api.context import Context, Ctx, Who, answer
 from safelight.api.problem import documented, problem
 from safelight.db.pool import Row, Transaction
 from safelight.jobs import offered
+from safelight.jobs.breakers import Known
 from safelight.jobs.errors import InvalidSubmission, JobNotFound
 from safelight.library.page import instant
 from safelight.providers.model_schema import input_schema
@@ -59,7 +60,7 @@ def _route(ctx: Context, route: Route) -> dict[str, Any]:
         "endpoint": route.endpoint,
         "enabled": route.provider in ctx.enabled,
         "price": price,
-        "breaker": ctx.breakers.of(route.provider).breaker.state.value,
+        "breaker": ctx.breakers.state(route).value,
     }
 
 
@@ -88,20 +89,16 @@ async def list_providers(ctx: Ctx, who: Who) -> Response:
 
 def _provider(ctx: Context, name: str, row: Row) -> dict[str, Any]:
     provider, known = ctx.jobs.providers[name], ctx.breakers.of(name)
-    able, breaker = provider.capabilities, known.breaker
+    able = provider.capabilities
     is_paused = row["paused_until"] is not None and row["paused_until"] > ctx.now()
     return {
         "name": name,
         "enabled": provider.disabled is None,
         "disabled": provider.disabled,
-        "breaker": {
-            "state": breaker.state.value,
-            "failures": breaker.failures,
-            "trips": breaker.trips,
-            "until": instant(breaker.until),
-            "failed_at": instant(breaker.failed_at),
-            "said": known.said,
-        },
+        "breaker": _breaker(known),
+        "endpoints": [
+            {"name": at, "breaker": _breaker(each)} for at, each in sorted(ctx.breakers.endpoints(name).items())
+        ],
         "paused_until": instant(row["paused_until"]) if is_paused else None,
         "paused_why": row["paused_why"] if is_paused else None,
         "jobs": {"there": row["taken"], "waiting": row["waiting"]},
@@ -112,6 +109,18 @@ def _provider(ctx: Context, name: str, row: Row) -> dict[str, Any]:
             "concurrency": able.concurrency,
             "rate_per_s": able.rate_per_s,
         },
+    }
+
+
+def _breaker(known: Known) -> dict[str, Any]:
+    breaker = known.breaker
+    return {
+        "state": breaker.state.value,
+        "failures": breaker.failures,
+        "trips": breaker.trips,
+        "until": instant(breaker.until),
+        "failed_at": instant(breaker.failed_at),
+        "said": known.said,
     }
 
 

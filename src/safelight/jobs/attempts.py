@@ -26,6 +26,8 @@ class NewAttempt:
     id: UUID
     number: int
     token: str
+    sent_at: datetime
+    """By the database's clock, as everything it is compared with."""
 
 
 def hash_token(token: str) -> bytes:
@@ -66,7 +68,7 @@ async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
             select g.job_id, g.number, 'sending', jsonb_build_object('provider', g.provider)
             from moved m join given g on g.job_id = m.id
         )
-        select id from moved
+        select id, now() as at from moved
         """,
         [job["id"] for job in jobs],
         [each.id for each in begun],
@@ -75,16 +77,26 @@ async def begin(conn: Conn, jobs: Sequence[Row]) -> list[NewAttempt | None]:
         [job["provider"] for job in jobs],
         [job["endpoint"] for job in jobs],
     )
-    ids = {row["id"] for row in moved}
-    return [each if job["id"] in ids else None for job, each in zip(jobs, begun, strict=True)]
+    sent_at = {row["id"]: row["at"] for row in moved}
+    return [
+        NewAttempt(each.id, each.number, each.token, sent_at[job["id"]]) if job["id"] in sent_at else None
+        for job, each in zip(jobs, begun, strict=True)
+    ]
 
 
-def _next_attempt(job: Row) -> NewAttempt:
+@dataclass(frozen=True, slots=True)
+class _Named:
+    id: UUID
+    number: int
+    token: str
+
+
+def _next_attempt(job: Row) -> _Named:
     token = secrets.token_urlsafe(TOKEN_BYTES)
     is_there = (job["attempt_provider"], job["attempt_endpoint"]) == (job["provider"], job["endpoint"])
     if job["attempt_state"] == "refused" and is_there:
-        return NewAttempt(job["attempt_id"], job["attempt"], token)
-    return NewAttempt(uuid7s.uuid7(), job["attempt"] + 1, token)
+        return _Named(job["attempt_id"], job["attempt"], token)
+    return _Named(uuid7s.uuid7(), job["attempt"] + 1, token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,22 @@
-"""A provider's circuit breaker (P6): when to stop asking one that is down, and how to try it again. Pure.
+"""A circuit breaker (P6): when to stop asking one that is down, and how to try it again. Pure.
 
 Closed: everything is sent. Failures in a row open it; for a cool-down nothing is sent. Then it is half-open: one
 attempt is let through, and what becomes of that closes it or opens it again, for twice as long.
+
+A provider has one, which its answers to submits move, and each of its endpoints has one, which the ends of its tasks
+move: who takes everything and then makes nothing of it is found out too, and a model that is broken there does not
+keep the provider's others waiting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
+
+from safelight.providers.base import Failure
 
 
 class State(StrEnum):
@@ -45,6 +52,25 @@ class Rule:
     """How long a probe may take: longer than a submit (policy `submit_timeout_s`), then another may be sent."""
 
 
+OF_TASKS: Final = Rule(failures_max=10, window_s=900.0, cool_down_s=10.0, probe_s=300.0)
+"""For the ends of tasks. They come minutes after the submit; and as a task fails now and then where nothing is wrong,
+it takes more of them than of submits."""
+ITS_FAULT: Final = frozenset(
+    {
+        "provider_failed",
+        "provider_timeout",
+        "provider_busy",
+        "provider_maintenance",
+        "provider_unavailable",
+        "provider_unreachable",
+        "no_output",
+        "task_lost",
+        "attempt_too_slow",
+    }
+)
+"""Failures of a task, where they are passing ones, that the provider must answer for. No user can make them at will: a
+refused input, a wish to stop and a deadline that was too short say nothing of the provider."""
+
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TRIPS_MAX: Final = 30
 """Beyond it only the ceiling speaks."""
@@ -72,14 +98,14 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The provider answered a submit, with yes or with a clear no. `sent_at`: when it was asked."""
+    """The provider answered a submit, with yes or with a clear no; or it made it. `sent_at`: when it was asked."""
 
     sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It did not: out of reach, out of service, or nobody knows."""
+    """It did not: out of reach, out of service, or nobody knows; or the task failed by its fault."""
 
     sent_at: datetime
 
@@ -91,7 +117,10 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The probe was not sent after all (its job was canceled, or had no place): the next may try."""
+    """The probe was not sent after all (its job was canceled, or had no place), or its end says nothing of the
+    provider: the next may try. `sent_at`: of a task that may have been the probe; None: it was."""
+
+    sent_at: datetime | None = None
 
 
 Event = Answered | Failed | Probing | Dropped
@@ -106,6 +135,18 @@ def gate(breaker: Breaker, now: datetime) -> Gate:
     return Gate.PROBE if breaker.until is None or now >= breaker.until else Gate.SHUT
 
 
+def strictest(gates: Iterable[Gate]) -> Gate:
+    """Of several breakers in one way."""
+    found = set(gates)
+    return next(each for each in (Gate.SHUT, Gate.PROBE, Gate.GO) if each in found or each is Gate.GO)
+
+
+def of_end(sent_at: datetime, failure: Failure | None) -> Event:
+    """What the end of a task without a result says of who had it. `failure` None: it was stopped as was wished."""
+    is_its_fault = failure is not None and failure.transient and failure.code in ITS_FAULT
+    return Failed(sent_at) if is_its_fault else Dropped(sent_at)
+
+
 def after(breaker: Breaker, event: Event, now: datetime, rule: Rule) -> Breaker:
     """The breaker as it is from now on.
 
@@ -118,8 +159,9 @@ def after(breaker: Breaker, event: Event, now: datetime, rule: Rule) -> Breaker:
                 return breaker
             until = now + timedelta(seconds=rule.probe_s)
             return replace(breaker, state=State.HALF_OPEN, changed_at=now, until=until)
-        case Dropped():
-            return replace(breaker, until=now) if breaker.state is State.HALF_OPEN else breaker
+        case Dropped(sent_at=sent_at):
+            was_probe = breaker.state is State.HALF_OPEN and (sent_at is None or sent_at >= breaker.changed_at)
+            return replace(breaker, until=now) if was_probe else breaker
         case Answered(sent_at=sent_at):
             if sent_at < breaker.changed_at or breaker.state is State.OPEN:
                 return breaker

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from safelight.db.pool import Row, Transaction
-from safelight.jobs import attempts, decide, progress, routing, settle, trace
+from safelight.jobs import attempts, decide, outcomes, progress, routing, settle, trace
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
 from safelight.providers.registry import Route
@@ -71,6 +71,7 @@ def _attempt_until(job: Row, route: Route, parts: Parts) -> datetime | None:
 
 async def conclude(parts: Parts, job: Row, verdict: decide.Requeue | decide.End) -> None:
     """Write what was decided: a new attempt later, or the end. A no-op where the job has moved on meanwhile."""
+    await outcomes.ended(parts, job, verdict.failure)
     if isinstance(verdict, decide.Requeue):
         await parts.db.run(lambda tx: requeue(tx, job, verdict, next_route(job, parts) if verdict.moves_on else None))
         parts.aftermath.freed(job["provider"])

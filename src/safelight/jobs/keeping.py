@@ -10,7 +10,7 @@ from typing import Final, cast
 import structlog
 
 from safelight.db.pool import Row, Transaction
-from safelight.jobs import attempts, decide, trace
+from safelight.jobs import attempts, decide, outcomes, trace
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.insist import AWAY
 from safelight.jobs.lease import holding_lease
@@ -66,6 +66,7 @@ async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
 
     if await parts.db.run(note):
         parts.aftermath.freed(job["provider"])
+        await outcomes.made(parts, job)
         # At once, whether the files are in hand or to be fetched: this worker has the lease.
         await _store(parts, {**job, "stage": Stage.STORING.value, "outputs": outputs}, made.outputs, made.cost)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from safelight.jobs.breaker import Rule
+from safelight.jobs.breaker import OF_TASKS, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class JobPolicy:
     attempt_patience_min_s: float = 300.0
     """…but no sooner than this: a queue at the provider is not yet trouble."""
     breaker: Rule = field(default_factory=Rule)
+    task_breaker: Rule = OF_TASKS
     retry_delay_s: float = 2.0
     """Before the second attempt; doubles."""
     cancel_grace_s: float = 30.0

@@ -115,9 +115,10 @@ class Reconciler:
         next_turn_s = SWEEP_S
         async with self._parts.db.connection() as conn:
             self._has_blocked = False  # but for those who say so while we look
+            asked_at = self._parts.now()
             now = await situation(conn)
             self._has_blocked = self._has_blocked or now.has_blocked
-            self._parts.breakers.learn(now.breakers)
+            self._parts.breakers.learn(now.breakers, asked_at)
             await self._parts.offered.learn(conn, now.models_version)
             if now.has_webhooks:
                 self._webhooks()

@@ -11,7 +11,7 @@ from safelight.providers.registry import Model, Route
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Where to send now. `is_probe`: only whoever gets the provider's probe may."""
+    """Where to send now. `is_probe`: only whoever gets its probe may."""
 
     route: Route
     is_probe: bool = False
@@ -39,10 +39,10 @@ def usable(
     return [own, *(route for route in others if is_ready(route.provider))]
 
 
-def choose(routes: Sequence[Route], gate: Callable[[str], Gate]) -> Choice | None:
+def choose(routes: Sequence[Route], gate: Callable[[Route], Gate]) -> Choice | None:
     """The first that may be asked now; None: all of them are out of service."""
     for route in routes:
-        match gate(route.provider):
+        match gate(route):
             case Gate.GO:
                 return Choice(route)
             case Gate.PROBE:

@@ -15,6 +15,7 @@ import structlog
 from safelight.db.group_commit import GroupCommit
 from safelight.db.pool import Conn, Row, Transaction
 from safelight.jobs import attempts, breaker, decide, limits, progress, routing, trace, words
+from safelight.jobs.breakers import Key
 from safelight.jobs.conclude import conclude, next_route, requeue, routes_of, view
 from safelight.jobs.decide import Progress
 from safelight.jobs.insist import insist
@@ -69,14 +70,16 @@ class Sending:
             if choice is None:
                 break
             name = choice.route.provider
-            if choice.is_probe and not await breakers.claim_probe(name):
+            probes = await breakers.claim_probe(choice.route) if choice.is_probe else ()
+            if probes is None:
                 continue  # somebody else tries it: for us its gate is shut from now on
             turn = _Turn({**job, "provider": name, "endpoint": choice.route.endpoint}, choice.route)
             try:
                 outcome = await self._send(turn)
             finally:
-                if choice.is_probe and not turn.has_asked:
-                    await breakers.note(name, breaker.Dropped())
+                if not turn.has_asked:
+                    for probe in probes:
+                        await breakers.note(probe, breaker.Dropped())
             if not isinstance(outcome, limits.Blocked):
                 return outcome
             if outcome.why != "paused":
@@ -86,12 +89,12 @@ class Sending:
             routes = _without(routes, name)
         if paused is not None:
             return paused.until or job["deadline_at"]
-        return await self._wait_for_recovery(job, [route.provider for route in routes])
+        return await self._wait_for_recovery(job, routes)
 
-    async def _wait_for_recovery(self, job: Row, providers: Sequence[str]) -> datetime:
+    async def _wait_for_recovery(self, job: Row, routes: Sequence[Route]) -> datetime:
         """Nobody who could make it is in service: it stays in the queue and says so."""
-        parts, until = self._parts, min(self._parts.breakers.until(providers), job["deadline_at"])
-        said = Progress(Stage.QUEUED, message=words.out_of_service(providers))
+        parts, until = self._parts, min(self._parts.breakers.until(routes), job["deadline_at"])
+        said = Progress(Stage.QUEUED, message=words.out_of_service([route.provider for route in routes]))
 
         async def note(tx: Transaction) -> None:
             await limits.block(tx.conn, {job["id"]: limits.Blocked("breaker", until)})
@@ -128,7 +131,7 @@ class Sending:
             if provider.capabilities.webhooks
             else None,
         )
-        return await self._ask(_begun(job, begun, parts.now()), provider, request)
+        return await self._ask(_begun(job, begun), provider, request)
 
     async def _begin(self, job: Row) -> attempts.NewAttempt | limits.Blocked:
         """Take a place and make the attempt. Raises _MovedOn."""
@@ -141,7 +144,7 @@ class Sending:
                 async with asyncio.timeout(LAST_NOTE_S):
                     begun = await beginning
                     if isinstance(begun, attempts.NewAttempt):
-                        made = _begun(job, begun, self._parts.now())
+                        made = _begun(job, begun)
                         await self._parts.db.run(lambda tx: self._refused(tx, made, _NOT_SENT))
             raise
 
@@ -252,7 +255,10 @@ class Sending:
         return None
 
     async def _tell_breaker(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> None:
-        """What became of a submit says how the provider is (P6). What is made on this machine has no outage."""
+        """What became of a submit says how the provider is (P6). What is made on this machine has no outage.
+
+        How the endpoint is only the task's end says (`outcomes`); where nobody has a task, its probe was for nothing.
+        """
         if provider.capabilities.inline or asking.cancelled():
             return
         match asking.exception():
@@ -263,7 +269,10 @@ class Sending:
             case _:
                 # With yes, or with a clear no: it is there.
                 event, said = breaker.Answered(job["sent_at"]), None
-        await self._parts.breakers.note(provider.name, event, said)
+        breakers = self._parts.breakers
+        await breakers.note(Key(provider.name), event, said)
+        if asking.exception() is not None:
+            await breakers.note(Key(provider.name, job["endpoint"]), breaker.Dropped(job["sent_at"]))
 
     def _progress(self, job: Row) -> ProgressSink:
         parts = self._parts
@@ -298,13 +307,13 @@ class Sending:
 
         if isinstance(accepted.observation, Succeeded) and attempts.has_bytes_in_hand(accepted.observation):
             # Inline: `submitted` would promise a provider that can be asked again.
-            await keep(parts, job, accepted.observation)
+            await keep(parts, {**job, "accepted_at": now}, accepted.observation)
             return None
         answer = attempts.Answer(job["id"], job["attempt"], accepted.ref, look_at, accepted.observation is None)
         noted = await insist(lambda: self._answers(answer))
         if accepted.observation is None:
             return LET_GO if noted.let_go else None
-        job = {**job, "stage": Stage.SUBMITTED.value}
+        job = {**job, "stage": Stage.SUBMITTED.value, "accepted_at": now}
         verdict = decide.after_look(view(job, parts), accepted.observation, now, parts.policy)
         match verdict:
             case decide.Keep(observation=observation):
@@ -325,7 +334,7 @@ class Sending:
     async def _refused(self, tx: Transaction, job: Row, error: Refused) -> None:
         """The provider never had it: back to the queue, the same attempt again later, or on to the next provider."""
         parts = self._parts
-        gates = [parts.breakers.gate(route.provider) for route in routes_of(job, parts)]
+        gates = [parts.breakers.gate(route) for route in routes_of(job, parts)]
         verdict = decide.after_refusal(
             view(job, parts),
             error.failure,
@@ -423,7 +432,7 @@ async def _note_answers(tx: Transaction, answers: Sequence[attempts.Answer]) -> 
     return noted
 
 
-def _begun(job: Row, begun: attempts.NewAttempt, now: datetime) -> Row:
+def _begun(job: Row, begun: attempts.NewAttempt) -> Row:
     """The job as it is from here on, with a current attempt that knows nothing yet."""
     return {
         **job,
@@ -434,7 +443,7 @@ def _begun(job: Row, begun: attempts.NewAttempt, now: datetime) -> Row:
         "attempt_state": "sending",
         "attempt_provider": job["provider"],
         "attempt_endpoint": job["endpoint"],
-        "sent_at": now,
+        "sent_at": begun.sent_at,
         "accepted_at": None,
         "task_id": None,
         "handle": None,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from safelight.providers.base import JSON, AccountProblem, Ambiguous, Failure, ProviderError, Refused, Rejected
 from safelight.providers.failures import failure
-from safelight.providers.http import Answer
+from safelight.providers.http import Answer, is_turned_away
 from safelight.providers.loose_json import as_list, as_object, as_text
 from safelight.providers.openai_spool import OUTPUTS_MAX, Made
 
@@ -39,6 +39,10 @@ def to_error(answer: Answer) -> ProviderError | EndedBadly:
     found = _by_words(error, answer.status, answer.kept_body)
     if found is not None:
         return found
+    if not error and is_turned_away(answer):
+        return Refused(
+            failure("provider_unavailable", status=answer.status, body=answer.kept_body), answer.retry_after_s()
+        )
     text = as_text(error.get("message"), 10_000)
     match answer.status:
         case 401 | 403:

@@ -173,7 +173,7 @@ async def _wire(
     )
     durations = Durations(db)
     aftermath = Aftermath(durations, metrics, now)
-    breakers, offered = Breakers(db, policy.breaker, now), Offered(db, models)
+    breakers, offered = Breakers(db, policy.breaker, now, policy.task_breaker), Offered(db, models)
     await offered.refresh()
     breakers.show(metrics, enabled)
     ScrapeSource(db, metrics)

@@ -118,5 +118,8 @@ async def test_an_outage_shows_and_the_job_says_who_made_it(world: World) -> Non
     assert listed["fal"]["breaker"]["state"] in ("open", "half_open")
     assert "out of service" in listed["fal"]["breaker"]["said"]
     assert listed["local"]["breaker"]["state"] == "closed"
-    assert "safelight_breaker_state" in (await world.client().get("/metrics")).text
+    assert listed["fal"]["endpoints"] == []
+    figures = (await world.client().get("/metrics")).text
+    for name in ("safelight_breaker_state", "safelight_breaker_endpoints_open"):
+        assert f'{name}{{provider="fal"}}' in figures
     assert_problem(await world.api.get("/v1/admin/providers"), 403, "forbidden")

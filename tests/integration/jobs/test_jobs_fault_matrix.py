@@ -17,16 +17,20 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 import pytest
-from fault_matrix import ADAPTERS, Cell, cells
-from jobs_world import World, a_world, books_balance, submission
+from fault_matrix import ADAPTERS, Cell, HandoverCell, cells, handover_cells
+from jobs_world import MODELS, REGISTRY, World, a_world, books_balance, submission, until
 
 from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address, running
 from safelight.emulators.settings import EmulatorSettings
+from safelight.jobs.breaker import Rule
 from safelight.jobs.errors import JobConflict
+from safelight.jobs.submission import Submission
 from safelight.providers.factory import Limits
+from safelight.providers.registry import Registry
 
 CELLS = cells()
+HANDOVERS = handover_cells()
 PROVIDERS = sorted({cell.provider for cell in CELLS})
 CELL_MAX_S = 240.0
 LOOK_EVERY_S = 0.1
@@ -39,6 +43,9 @@ POLICY = {
     "missing_grace_s": 600.0,
     "store_tries_max": 8,
     "project_concurrency": 1000,
+    # Each cell is about one job: what a row of them does to a breaker is the outage drill's business.
+    "breaker": Rule(failures_max=1_000_000),
+    "task_breaker": Rule(failures_max=1_000_000),
 }
 """Times of grace are long, so that a loaded machine does not change what happens; where one has to end, the test lets
 it (`let_grace_pass`)."""
@@ -137,16 +144,20 @@ async def played(
 ) -> AsyncIterator[Played]:
     folder: Path = tmp_path_factory.mktemp("matrix")
     limits = {name: Limits(concurrency=200, rate_per_s=0) for name in PROVIDERS}
-    world = await a_world(matrix_db, matrix_emulators, folder, policy=POLICY, limits=limits, workers=0)
+    registry = Registry([*REGISTRY, *(cell.model for cell in HANDOVERS)])
+    world = await a_world(
+        matrix_db, matrix_emulators, folder, policy=POLICY, limits=limits, workers=0, registry=registry
+    )
     try:
         stages = Stages(world)
         following = asyncio.create_task(stages.follow())
-        silent = [cell for cell in CELLS if cell.fault.name == "hang"]
+        silent: list[Cell | HandoverCell] = [cell for cell in CELLS if cell.fault.name == "hang"]
+        silent += [cell for cell in HANDOVERS if cell.handover.name == "hang"]
         patient = world.policy
         world.policy = replace(patient, submit_timeout_s=IMPATIENT_S)
         jobs = await play_all(world, stages, silent)
         world.policy = patient
-        jobs |= await play_all(world, stages, [cell for cell in CELLS if cell not in silent])
+        jobs |= await play_all(world, stages, [cell for cell in (*CELLS, *HANDOVERS) if cell not in silent])
         following.cancel()
         balance: BaseException | None = None
         try:
@@ -160,16 +171,26 @@ async def played(
         await world.close()
 
 
-async def play_all(world: World, stages: Stages, given: Sequence[Cell]) -> dict[str, uuid.UUID]:
+async def play_all(world: World, stages: Stages, given: Sequence[Cell | HandoverCell]) -> dict[str, uuid.UUID]:
     """Play these cells with a worker that goes by the world's policy of now. The jobs by the cells' names."""
     node = await world.start_node()
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def in_turn(cell: Cell) -> uuid.UUID:
+    async def in_turn(cell: Cell | HandoverCell) -> uuid.UUID:
         async with gate:
-            return await play(world, stages, cell)
+            return await (play if isinstance(cell, Cell) else hand_over)(world, stages, cell)
 
     jobs = await asyncio.gather(*map(in_turn, given))
+    late = [job_id for cell, job_id in zip(given, jobs, strict=True) if is_late(cell)]
+
+    async def all_known() -> bool:
+        query = "update attempts set watched_at = null where job_id = any ($1) and state = 'abandoned' returning 1"
+        waiting = await world.rows(query, late)
+        await node.worker.reconciler.watch_abandoned()
+        return not waiting
+
+    if late:
+        await until(all_known, "what became of attempts that were given up", CELL_MAX_S)
     await node.stop()
     return {cell.name: job_id for cell, job_id in zip(given, jobs, strict=True)}
 
@@ -185,6 +206,39 @@ async def play(world: World, stages: Stages, cell: Cell) -> uuid.UUID:
         await let_grace_pass(world, job_id)
     await stages.reaches(job_id)
     return job_id
+
+
+async def hand_over(world: World, stages: Stages, cell: HandoverCell) -> uuid.UUID:
+    """As `play`, of a job that two providers could make."""
+    given = {"prompt": f"a red fox {uuid.uuid4()}", **MODELS[cell.what][1], **SMALL.get(cell.what, {})}
+    job_id = await world.submit(Submission(model=cell.model.id, input=given))
+    if cell.handover.takes_too_long and await stages.reaches(job_id, "submitted", "running") not in ENDS:
+        await let_its_time_pass(world, job_id, cell.first)
+    if cell.handover.cancels and await stages.reaches(job_id, "submitted", "running") not in ENDS:
+        await world.service.cancel(job_id)
+    if cell.is_hopeless and await stages.reaches(job_id, "unknown") == "unknown":
+        await let_grace_pass(world, job_id)
+    await stages.reaches(job_id)
+    return job_id
+
+
+def is_late(cell: Cell | HandoverCell) -> bool:
+    return isinstance(cell, HandoverCell) and cell.handover.name == "late result"
+
+
+async def let_its_time_pass(world: World, job_id: uuid.UUID, provider: str) -> None:
+    """Two hours later: of the attempt that this provider has."""
+    await world.rows(
+        """
+        with aged as (
+            update attempts set accepted_at = accepted_at - interval '2 hours' where job_id = $1 and provider = $2
+            returning job_id
+        )
+        update job_work w set look_at = now() from aged where w.job_id = aged.job_id returning w.job_id
+        """,
+        job_id,
+        provider,
+    )
 
 
 async def let_grace_pass(world: World, job_id: uuid.UUID) -> None:
@@ -247,6 +301,42 @@ async def test_a_fault_ends_in_one_promised_way_and_is_paid_at_most_once_per_att
         assert sum(seen.taken.values()) == 1, told
 
 
+@pytest.mark.parametrize("cell", HANDOVERS, ids=lambda cell: cell.name)
+async def test_where_another_could_make_it_the_job_goes_on_there_once_and_costs_what_was_quoted(
+    played: Played, cell: HandoverCell
+):
+    seen = played.outcomes[cell.name]
+    job, asked = seen.job, [(row["provider"], row["state"]) for row in seen.attempts]
+    told = (job["stage"], job["error"], asked, seen.steps)
+    assert job["stage"] in cell.ends, told
+    if cell.handover.name == "never ends" and asked[0] == (cell.first, "canceled"):
+        asked[0] = (cell.first, "abandoned")  # the watch has asked it to stop since
+    assert asked == cell.ends[job["stage"]], told
+
+    is_completed = job["stage"] == "completed"
+    assert len(seen.generations) == (1 if is_completed else 0), told
+    assert (job["charged"] or 0) == (job["quoted"] if is_completed else 0), told
+    assert (job["error"] is not None) is (job["stage"] == "failed"), told
+    assert sum(step in ENDS or step == "committed" for step in seen.steps) == 1, told
+    assert job["provider"] == asked[-1][0], told
+
+    # Refused is not taken; all else was bought there once, and nobody bought it twice.
+    assert all(count == 1 for count in seen.taken.values()), (seen.taken, told)
+    was_taken = [state != "refused" for _, state in asked]
+    if cell.handover.name in ("500", "lost request"):
+        was_taken[0] = False
+    assert sum(seen.taken.values()) == sum(was_taken), (seen.taken, told)
+
+    first = seen.attempts[0]
+    assert first["late"] is is_late(cell), told
+    if is_late(cell):
+        assert first["cost"] is not None
+        assert first["outputs"], "kept, and shown as no result of this job"
+        assert seen.steps.count("late_result") == 1, told
+    if job["stage"] == "failed" and cell.handover.name == "failure that passes":
+        assert job["error"]["retryable"] is False, told
+
+
 async def test_after_all_of_it_the_books_balance_and_the_log_leads_to_the_tables(played: Played):
     if played.balance is not None:
         raise played.balance
@@ -266,3 +356,6 @@ def test_every_adapter_meets_every_fault_it_can():
     assert set(ADAPTERS) >= {"fal", "kie", "kie clip", "replicate", "openai"}
     by_adapter = Counter(cell.what for cell in CELLS)
     assert min(by_adapter.values()) >= 12, by_adapter
+    handed_over = Counter(cell.what for cell in HANDOVERS)
+    assert set(handed_over) == set(ADAPTERS)
+    assert min(handed_over.values()) >= 11, handed_over

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safelight.jobs import decide
 from safelight.jobs.breaker import (
+    ITS_FAULT,
+    OF_TASKS,
     WELL,
     Answered,
     Breaker,
@@ -20,7 +24,11 @@ from safelight.jobs.breaker import (
     State,
     after,
     gate,
+    of_end,
+    strictest,
 )
+from safelight.providers.base import Failure
+from safelight.providers.failures import CODES, failure
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULE = Rule(failures_max=3, window_s=60.0, cool_down_s=10.0, cool_down_max_s=60.0, probe_s=30.0)
@@ -94,12 +102,85 @@ def test_what_was_asked_before_the_outage_was_known_says_nothing_afterwards():
     assert told(well, *((14 + n, Failed(at(11))) for n in range(9))).state is State.CLOSED
 
 
+def test_a_task_that_may_have_been_the_probe_makes_room_only_if_it_was():
+    probing = told(opened(), (12, Probing()))
+    assert told(probing, (13, Dropped(at(2)))) == probing, "asked before the outage was known"
+    assert gate(told(probing, (13, Dropped(at(12.1)))), at(13)) is Gate.PROBE
+    assert told(WELL, (13, Dropped(at(12)))) is WELL
+
+
+def test_of_two_breakers_in_one_way_the_stricter_counts():
+    assert strictest([Gate.GO, Gate.GO]) is Gate.GO
+    assert strictest([Gate.GO, Gate.PROBE]) is Gate.PROBE
+    assert strictest([Gate.SHUT, Gate.PROBE]) is Gate.SHUT
+
+
+# --- what the ends of tasks say
+
+
+@pytest.mark.parametrize("code", ["provider_failed", "provider_timeout", "provider_unavailable"])
+def test_a_task_that_fails_by_the_providers_fault_counts(code: str):
+    assert of_end(NOW, failure(code)) == Failed(NOW)
+
+
+@pytest.mark.parametrize("its", [decide.TOO_SLOW, decide.FORGOTTEN], ids=lambda its: its.code)
+def test_a_task_that_it_lost_or_sat_on_counts(its: Failure):
+    assert of_end(NOW, its) == Failed(NOW)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        failure("content_policy"),
+        failure("invalid_input"),
+        failure("input_unreachable"),
+        failure("provider_refused"),
+        failure("provider_failed", transient=False),
+        decide.EXPIRED,
+        decide.STOPPED,
+        decide.WORKER_LOST,
+        None,
+    ],
+    ids=lambda said: said.code if said else "canceled",
+)
+def test_what_a_user_can_bring_about_says_nothing_of_the_provider(said: Failure | None):
+    assert of_end(NOW, said) == Dropped(NOW)
+
+
+def test_the_codes_that_count_are_codes_there_are():
+    ours = {decide.TOO_SLOW.code, decide.FORGOTTEN.code}
+    assert set(CODES) | ours >= ITS_FAULT
+
+
+def test_who_takes_everything_and_makes_nothing_of_it_is_found_out():
+    breaker = WELL
+    for minute in range(OF_TASKS.failures_max):
+        assert gate(breaker, at(60 * minute)) is Gate.GO
+        breaker = after(breaker, of_end(at(60 * minute - 50), failure("provider_failed")), at(60 * minute), OF_TASKS)
+    assert breaker.state is State.OPEN
+    # Its probe is judged by what becomes of the task, however long that takes.
+    asked_at = 60 * OF_TASKS.failures_max
+    probing = after(breaker, Probing(), at(asked_at), OF_TASKS)
+    assert gate(probing, at(asked_at + 200)) is Gate.SHUT
+    assert after(probing, Answered(at(asked_at)), at(asked_at + 200), OF_TASKS).state is State.CLOSED
+
+
+def test_one_success_among_its_failures_keeps_it_in_service():
+    breaker = WELL
+    for n in range(5 * OF_TASKS.failures_max):
+        is_well = n % OF_TASKS.failures_max == OF_TASKS.failures_max - 1
+        end: Event = Answered(at(n)) if is_well else of_end(at(n), failure("provider_failed"))
+        breaker = after(breaker, end, at(n + 30), OF_TASKS)
+    assert breaker.state is State.CLOSED
+
+
 moments = st.floats(0, 400)
 events = st.one_of(
     st.builds(lambda age_s: ("failed", age_s), st.floats(0, 90)),
     st.builds(lambda age_s: ("answered", age_s), st.floats(0, 90)),
     st.just(("probing", 0.0)),
     st.just(("dropped", 0.0)),
+    st.builds(lambda age_s: ("ended", age_s), st.floats(0, 90)),
 )
 histories = st.lists(st.tuples(moments, events), max_size=40).map(lambda them: sorted(them, key=lambda each: each[0]))
 
@@ -114,6 +195,7 @@ def test_whatever_happens_it_is_never_shut_for_longer_than_its_limits_and_probes
             "answered": Answered(sent_at),
             "probing": Probing(),
             "dropped": Dropped(),
+            "ended": Dropped(sent_at),
         }[kind]
         before, breaker = breaker, after(breaker, event, now, RULE)
         assert (breaker.state is State.CLOSED) is (breaker.until is None)
@@ -123,7 +205,7 @@ def test_whatever_happens_it_is_never_shut_for_longer_than_its_limits_and_probes
         if isinstance(event, Probing) and breaker is not before:
             assert probe_until is None or now >= probe_until, "two at once"
             probe_until = breaker.until
-        elif breaker.state is not State.HALF_OPEN or isinstance(event, Dropped):
+        elif breaker.state is not State.HALF_OPEN or (isinstance(event, Dropped) and breaker is not before):
             probe_until = None
         if breaker.state is not before.state:
             assert breaker.changed_at == now

@@ -53,4 +53,4 @@ def test_a_model_that_was_changed_meanwhile_keeps_the_jobs_own_route_and_offers_
     ],
 )
 def test_the_first_that_may_be_asked_is_asked(gates: dict[str, Gate], chosen: Choice | None):
-    assert choose([A, B, C], lambda name: gates.get(name, Gate.GO)) == chosen
+    assert choose([A, B, C], lambda route: gates.get(route.provider, Gate.GO)) == chosen

@@ -4,9 +4,11 @@
 -- The submit named its provider: no other is asked.
 alter table jobs add column pinned boolean not null default false;
 
--- One row for each provider that ever failed (jobs/breaker.py). All nodes read it, whoever sees a failure writes it.
+-- One row for each provider, and for each endpoint of one, that failed of late (jobs/breaker.py). All nodes read it,
+-- whoever sees a failure writes it. All times are the database's: nodes' clocks differ.
 create table provider_breakers (
-    provider   text primary key,
+    provider   text not null,
+    endpoint   text not null default '',     -- '': the provider as a whole
     state      text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
     failures   int not null default 0,       -- in a row
     failed_at  timestamptz,
@@ -14,6 +16,7 @@ create table provider_breakers (
     changed_at timestamptz not null default 'epoch',
     until      timestamptz,                  -- of the cool-down, or of the probe
     said       text,                         -- the last failure, in words
+    primary key (provider, endpoint),
     check ((state = 'closed') = (until is null))
 );
 

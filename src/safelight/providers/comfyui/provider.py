@@ -44,7 +44,7 @@ from safelight.providers.comfyui.history import MARK, queued, read_history, refu
 from safelight.providers.comfyui.socket import Socket
 from safelight.providers.comfyui.workflow import Workflow
 from safelight.providers.failures import failure
-from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, origin
+from safelight.providers.http import RESULT_ANSWER_MAX, Answer, AnswerTooLarge, is_turned_away, origin
 from safelight.providers.loose_json import as_object, as_text
 
 log: Final = structlog.get_logger("providers.comfyui")
@@ -301,6 +301,8 @@ def _submit_error(answer: Answer, workflow: Workflow) -> Exception:
         return AccountProblem(failure("provider_key", status=answer.status))
     if answer.status == 429:
         return Refused(failure("provider_busy", status=429), answer.retry_after_s())
+    if is_turned_away(answer):
+        return Refused(failure("provider_unavailable", status=answer.status), answer.retry_after_s())
     if answer.ok or answer.status >= 500 or answer.status == 408:
         return Ambiguous(failure("submit_unknown", status=answer.status, body=answer.kept_body))
     if answer.status in (404, 405):
