@@ -67,11 +67,27 @@ function useWidth(): [RefObject<HTMLUListElement | null>, number, number] {
   return [ref, box.width, box.top];
 }
 
-export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: GalleryProps) {
+/** Of the tiles at the top, so many are remembered: what is before all of them is new. */
+const TOP_MAX = 20;
+
+/** While somebody reads further down, what lands at the top waits there: nothing moves under their eyes. */
+function useStill(tiles: readonly TileOf[], reading: boolean): readonly TileOf[] {
+  const top = useRef<ReadonlySet<string>>(new Set());
+  return useMemo(() => {
+    const from = reading ? tiles.findIndex(({ id }) => top.current.has(id)) : 0;
+    const still = from > 0 ? tiles.slice(from) : tiles;
+    top.current = new Set(still.slice(0, TOP_MAX).map(({ id }) => id));
+    return still;
+  }, [tiles, reading]);
+}
+
+export function Gallery({ tiles: all, loaded, hasMore, loadMore, empty, onOpen }: GalleryProps) {
   const { models } = useModels();
   const [ref, width, top] = useWidth();
   const [focusId, setFocusId] = useState<string | null>(null);
-  const [unseen, setUnseen] = useState(0);
+  const [reading, setReading] = useState(false);
+  const tiles = useStill(all, reading);
+  const unseen = all.length - tiles.length;
 
   const shapes = useRef<readonly number[]>([]);
   const aspects = useMemo(() => {
@@ -99,10 +115,10 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
   // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank). It is asked
   // for only after a scroll: asking while the page is being changed would lay it out once more each time.
   const scrolled = useRef(0);
-  const anchor = useRef<{ id: string; y: number; first: string | undefined } | null>(null);
-  const reading = scrolled.current > READING_PX;
+  const anchor = useRef<{ id: string; y: number } | null>(null);
   useLayoutEffect(() => {
     scrolled.current = window.scrollY;
+    setReading(scrolled.current > READING_PX);
   }, []);
   useLayoutEffect(() => {
     const before = anchor.current;
@@ -113,18 +129,16 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
         window.scrollBy({ top: moved, behavior: 'instant' });
         scrolled.current = window.scrollY;
       }
-      const newer = tiles.findIndex((tile) => tile.id === before.first);
-      if (newer > 0) setUnseen((count) => count + newer);
     }
     const remember = (): void => {
       const index = firstBelow(layout.rows, scrolled.current - top);
       const tile = tiles[index];
       const box = layout.boxes[index];
-      anchor.current = tile && box ? { id: tile.id, y: box.y, first: tiles[0]?.id } : null;
-      if (scrolled.current <= READING_PX) setUnseen(0);
+      anchor.current = tile && box ? { id: tile.id, y: box.y } : null;
     };
     const onScroll = (): void => {
       scrolled.current = window.scrollY;
+      setReading(scrolled.current > READING_PX);
       remember();
     };
     remember();
@@ -220,7 +234,7 @@ export function Gallery({ tiles, loaded, hasMore, loadMore, empty, onOpen }: Gal
           {unseen} new
         </button>
       )}
-      {loaded && tiles.length === 0 && empty}
+      {loaded && all.length === 0 && empty}
       <ul
         ref={ref}
         className="grid"
