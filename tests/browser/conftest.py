@@ -146,7 +146,7 @@ def open_studio(browser: Browser, demo: Demo, signed_in: Any, request: pytest.Fi
 
 def _of_ours(message: ConsoleMessage) -> list[str]:
     """Errors of the page's code; a refused or blocked request is also logged there, and is no error of the page."""
-    expected = "Failed to load resource" in message.text
+    expected = message.text.startswith(("Failed to load resource", "WebSocket connection to"))
     return [message.text] if message.type == "error" and not expected else []
 
 

@@ -34,6 +34,8 @@ class Demo:
     emulators: dict[str, str]
     database_url: str
     http: httpx.Client = field(repr=False)
+    publishable_key: str = ""
+    user_token: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Demo:
@@ -44,7 +46,8 @@ class Demo:
             timeout=30,
             trust_env=False,
         )
-        names = ("url", "studio_url", "project_id", "secret_key", "emulators", "database_url")
+        names = ("url", "studio_url", "project_id", "secret_key", "emulators", "database_url", "publishable_key",
+                 "user_token")  # fmt: skip
         return cls(**{name: told[name] for name in names}, http=http)
 
     def get(self, path: str) -> Any:

@@ -23,7 +23,7 @@ let tick = Date.now();
 window.__longestGapMs = 0;
 setInterval(() => {
   window.__longestGapMs = Math.max(window.__longestGapMs, Date.now() - tick);
-  tick = Date.now();
+  window.__lastTick = tick = Date.now();
 }, 100);
 """
 
@@ -53,9 +53,10 @@ class OwnBrowser:
         assert self.page.evaluate("() => window.__frozen") == 1, "it was never frozen"
         return now
 
-    def sleep(self) -> None:
-        """As when the lid is closed: nothing of it runs. Ask nothing of it before `wake`."""
+    def sleep(self) -> float:
+        """As when the lid is closed: nothing of it runs. Ask nothing of it before `wake`. Told as `wake` tells."""
         os.killpg(self.group, signal.SIGSTOP)
+        return time.time() * 1000
 
     def wake(self) -> float:
         """The moment is told in ms since 1970."""
@@ -64,7 +65,8 @@ class OwnBrowser:
         return now
 
     def slept_ms(self) -> float:
-        """The longest time in which no timer of the page ran."""
+        """The longest time in which no timer of the page ran, once one has run again."""
+        self.page.wait_for_function("from => window.__lastTick > from", arg=time.time() * 1000, polling=50)
         return self.page.evaluate("() => window.__longestGapMs")
 
 

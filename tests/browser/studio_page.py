@@ -135,6 +135,13 @@ class Studio:
         assert tile.evaluate(DRAWN)
         return tile
 
+    def expect_sent(self, job: str) -> None:
+        """Waits until its provider has it (or has already done it)."""
+        at_work = self.page.locator(
+            f'[data-tile][data-job="{job}"]:is([data-state="processing"], [data-state="ready"])'
+        )
+        expect(at_work).to_have_count(1, timeout=RESULT_MS)
+
     def expect_mode(self, *modes: str) -> None:
         pill = self.page.locator('[data-testid="connection"]')
         self.page.wait_for_function(
