@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.facts import facts
 from benchmarks.figure import Figure, Options
-from benchmarks.figures import bare, chain, changes, fanout, footprint, inflight, servers, submits
+from benchmarks.figures import bare, chain, changes, fanout, footprint, inflight, servers, studio, submits
 from benchmarks.load.child import LoadFailed
 from benchmarks.peers.usual_stack import ensure_redis
 from benchmarks.processes import ROOT, NotReady
@@ -28,7 +28,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     footprint.FIGURE,
     inflight.FIGURE,
 )
-ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE,)
+ON_REQUEST: Final[tuple[Figure, ...]] = (servers.FIGURE, studio.FIGURE)
 RESULTS: Final = ROOT / ".bench" / "results.json"
 
 
