@@ -56,6 +56,7 @@ KINDS: Final = frozenset({"image", "video"})
 TTL: Final = timedelta(hours=24)  # from the last byte received
 PENDING_MAX: Final = 100  # unfinished uploads per project, so at most 5 GB of staging each
 STALL_S: Final = 20.0  # silence of the client in the middle of a body
+BODY_S: Final = 300.0  # of one request in all: who drips a byte now and then holds no connection for ever
 NAME_MAX: Final = 255
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -66,7 +67,14 @@ class Uploads:
     """The service. It checks no rights: the caller does, by `Upload.project_id`."""
 
     def __init__(
-        self, db: Database, store: Store, signer: MediaSigner, staging: Path, *, stall_s: float = STALL_S
+        self,
+        db: Database,
+        store: Store,
+        signer: MediaSigner,
+        staging: Path,
+        *,
+        stall_s: float = STALL_S,
+        body_s: float = BODY_S,
     ) -> None:
         """`staging`: a folder of our own for unfinished files; it is made if missing."""
         self._db = db
@@ -74,6 +82,7 @@ class Uploads:
         self._signer = signer
         self._staging = staging
         self._stall_s = stall_s
+        self._body_s = body_s
         staging.mkdir(parents=True, exist_ok=True)
 
     async def begin(
@@ -245,7 +254,7 @@ class Uploads:
     async def _take(self, file: IO[bytes], body: AsyncIterable[bytes], at: int, size: int) -> None:
         start, pending = at, bytearray()
         try:
-            async for chunk in _unstalled(body, self._stall_s):
+            async for chunk in _unstalled(body, self._stall_s, self._body_s):
                 at += len(chunk)
                 if at > size:
                     pending.clear()
@@ -357,16 +366,19 @@ def _accepted(mime: str | None) -> MediaType | None:
     return media
 
 
-async def _unstalled(body: AsyncIterable[bytes], stall_s: float) -> AsyncIterator[bytes]:
-    chunks = aiter(body)
+async def _unstalled(body: AsyncIterable[bytes], stall_s: float, body_s: float) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    chunks, ends_at = aiter(body), clock() + body_s
     while True:
+        left_s = max(ends_at - clock(), 0.0)
         try:
-            async with asyncio.timeout(stall_s):
+            async with asyncio.timeout(min(stall_s, left_s)):
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise UploadStalled(f"No bytes came for {stall_s:g} s; go on from where they ended.") from error
+            said = f"No bytes came for {stall_s:g} s" if left_s > stall_s else f"The request took {body_s:g} s"
+            raise UploadStalled(f"{said}; go on from where they ended.") from error
         yield chunk
 
 

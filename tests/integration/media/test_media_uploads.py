@@ -229,6 +229,22 @@ async def test_a_client_that_falls_silent_is_left_and_its_bytes_are_kept(service
     assert (await service.get(begun.id, NOW)).received == 2000
 
 
+async def test_a_client_that_drips_for_ever_is_left_and_its_bytes_are_kept(service, announce):
+    service._body_s = 0.3
+    upload = await announce()
+
+    async def drips():
+        for at in range(len(PNG)):
+            yield PNG[at : at + 1]
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(UploadStalled, match="took"):
+        await service.receive(upload.id, 0, drips(), NOW)
+    kept = (await service.get(upload.id, NOW)).received
+    assert 0 < kept < len(PNG)
+    assert (await service.receive(upload.id, kept, chunks(PNG[kept:]), NOW)).state == "ready"
+
+
 async def test_more_bytes_than_announced_are_refused_and_what_was_right_is_kept(service, announce):
     begun = await announce()
     await service.receive(begun.id, 0, chunks(PNG[:1000]), NOW)
