@@ -124,7 +124,7 @@ def build_providers(settings: ProviderSettings) -> dict[str, Provider]:
     unknown = set(settings.limits) - {*named, "local"}
     if unknown:
         raise ValueError(f"limits name {sorted(unknown)}, which are no providers")
-    providers: dict[str, Provider] = {}
+    providers = Providers()
     if settings.local_workers:
         providers["local"] = local = LocalProvider(settings.local_workers)
         local.capabilities = limited(local.capabilities, settings.limits.get("local"))
@@ -155,6 +155,15 @@ def limited(capabilities: Capabilities, limits: Limits | None) -> Capabilities:
             raise ValueError("first_look_s must be above 0")
         capabilities = replace(capabilities, first_look_s=limits.first_look_s)
     return capabilities
+
+
+class Providers(dict[str, Provider]):
+    """By name. A provider that was described in a file, and is there no more, still has jobs and attempts: asked for by
+    its name it is one that is not set up, so that they come to an end. It is not `in` here and not listed.
+    """
+
+    def __missing__(self, name: str) -> Provider:
+        return DisabledProvider(name, Capabilities(cancel=False, webhooks=False), "It is not set up any more.")
 
 
 class DisabledProvider:

@@ -197,10 +197,12 @@ def retry_after_s(said: object, now: datetime) -> float | None:
         return None
     try:
         wait_s = float(cast(str, said))
+    except OverflowError:
+        return None
     except (TypeError, ValueError):
         try:
             at = parsedate_to_datetime(str(said))
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             return None
         wait_s = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
     return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S) if wait_s == wait_s else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -87,9 +88,10 @@ def _by_words(error: Mapping[str, Any], status: int | None, body: Any) -> Provid
 
 def wait_s(answer: Answer) -> float | None:
     """How long a 429 asks us to wait: `retry-after-ms`, `retry-after`, else the longest exhausted limit's reset."""
-    milliseconds = answer.headers.get("retry-after-ms", "")
     try:
-        return min(max(float(milliseconds) / 1000.0, 0.0), RETRY_MAX_S)
+        wait_s = float(answer.headers.get("retry-after-ms", "")) / 1000.0
+        if not math.isnan(wait_s):
+            return min(max(wait_s, 0.0), RETRY_MAX_S)
     except ValueError:
         pass
     said = answer.retry_after_s()

@@ -40,6 +40,10 @@ _DEFAULT_TYPES: Mapping[FieldType, tuple[type, ...]] = {
 }
 
 
+TIME_MAX_S = 7 * 86_400.0
+"""Of what a model takes: no job's deadline is longer. More, or no number at all, would be no date."""
+PRICE_MAX = 10**12
+"""Of one unit: sixteen results of an hour are still a number that the ledger holds."""
 ALIASES_MAX = 20
 NEAREST_MAX = 3
 NEAREST_LIKENESS = 0.5
@@ -384,10 +388,9 @@ def placed_faults(model: Model) -> Iterable[Fault]:
         yield from _route_faults(model, ("routes", index), route)
     if not 1 <= model.max_outputs <= MAX_OUTPUTS:
         yield ("max_outputs",), f"max_outputs must be 1 to {MAX_OUTPUTS}"
-    if model.price.amount < 0:
-        yield ("price", "amount"), "a price cannot be negative"
-    if model.eta_s <= 0:
-        yield ("eta_s",), "eta_s must be above 0"
+    yield from _price_faults(("price", "amount"), model.price)
+    if not 0 < model.eta_s <= TIME_MAX_S:
+        yield ("eta_s",), f"eta_s must be above 0, and at most {TIME_MAX_S:.0f}"
     if len(names) != len(set(names)):
         yield ("fields",), "a field is named twice"
     if model.n_field in names or model.n_field in model.extra:
@@ -407,13 +410,20 @@ def is_name(text: str) -> bool:
     return 1 <= len(text) <= 200 and text.isprintable() and not any(sign.isspace() or sign in "?#" for sign in text)
 
 
+def _price_faults(at: At, price: Price) -> Iterable[Fault]:
+    if price.amount < 0:
+        yield at, "a price cannot be negative"
+    elif price.amount > PRICE_MAX:
+        yield at, f"a price is at most {PRICE_MAX}"
+
+
 def _route_faults(model: Model, at: At, route: Route) -> Iterable[Fault]:
     if not route.provider or not route.endpoint:
         yield at, "a route names a provider and its endpoint"
-    if route.timeout_s is not None and route.timeout_s < 1:
-        yield (*at, "timeout_s"), "timeout_s must be at least 1"
-    if route.price is not None and route.price.amount < 0:
-        yield (*at, "price", "amount"), "a price cannot be negative"
+    if route.timeout_s is not None and not 1 <= route.timeout_s <= TIME_MAX_S:
+        yield (*at, "timeout_s"), f"timeout_s must be at least 1, and at most {TIME_MAX_S:.0f}"
+    if route.price is not None:
+        yield from _price_faults((*at, "price", "amount"), route.price)
     if model.routes.index(route) < at[-1]:  # pyright: ignore[reportOperatorIssue]  # the last step is a number
         yield at, "this route is named twice"
     if route.input is not None:

@@ -64,7 +64,7 @@ from safelight.outgoing.room import Outgoing
 from safelight.outgoing.secret import Signer
 from safelight.outgoing.sender import IN_FLIGHT_MAX, Sender
 from safelight.providers.base import Provider
-from safelight.providers.factory import build_providers
+from safelight.providers.factory import Providers, build_providers
 from safelight.providers.openai_http import TOTAL_S as OPENAI_CALL_S
 from safelight.realtime.bus_base import Bus
 from safelight.realtime.bus_nats import NatsBus
@@ -159,7 +159,7 @@ async def _wire(
     desk = PullDesk(db, bus.publish)
     bus.on(PULL, desk.hear)
     built = build_providers(provider_settings(settings, offer, bring, desk))
-    providers: dict[str, Provider] = {name: CountedProvider(each, metrics) for name, each in built.items()}
+    providers = Providers({name: CountedProvider(each, metrics) for name, each in built.items()})
     for provider in providers.values():
         stack.push_async_callback(provider.close)
     enabled = frozenset(name for name, each in providers.items() if each.disabled is None)

@@ -90,11 +90,15 @@ async def test_a_wrong_model_is_refused_with_the_place_of_each_mistake(world: Wo
         ({"nmae": "Sketch"}, ["body", "nmae"]),
         ({"routes": [{"provider": "nobody", "endpoint": "x"}]}, ["body", "routes", 0, "provider"]),
         ({"eta_s": 0}, ["body", "eta_s"]),
+        ({"eta_s": 1e308}, ["body", "eta_s"]),
+        ({"routes": [{"provider": "fal", "endpoint": "x", "timeout_s": 1e308}]}, ["body", "routes", 0, "timeout_s"]),
+        ({"price": {"unit": "picture", "amount": 2**62}}, ["body", "price", "amount"]),
         ({"aliases": ["local/aurora"]}, ["body", "aliases", 0]),
     ]
     for change, loc in wrong:
         refused = await world.admin.put(PATH, json={**SKETCH, **change})
         assert loc in [each["loc"] for each in assert_problem(refused, 422, "invalid_input")["errors"]], change
+    assert_problem(await world.admin.put(PATH, json={**SKETCH, "description": "a\0b"}), 422, "invalid_input")
     assert_problem(await world.api.put(PATH, json=SKETCH), 403, "forbidden")
     assert await offered(world, "house/sketch") is None
 

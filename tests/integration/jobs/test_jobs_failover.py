@@ -9,7 +9,7 @@ import httpx
 import msgspec
 from jobs_world import REGISTRY, Build, World, books_balance, submission, until
 
-from safelight.jobs.breaker import Rule
+from safelight.jobs.breaker import Gate, Rule
 from safelight.jobs.submission import Submission
 from safelight.providers.registry import Model, Registry, Route, RouteInput
 
@@ -99,8 +99,9 @@ async def test_one_that_takes_too_long_is_stopped_and_the_next_is_asked(build: B
 
 
 async def test_a_result_that_comes_when_the_job_has_gone_on_is_noted_and_neither_shown_nor_charged(build: Build):
+    # It is made soon, but that is not to be seen for many looks; nor does a webhook tell of it.
     world = await build(registry=offering(fox(timeout_s=1.0)), policy={"cancel_grace_s": 0.5})
-    await fault(world, "fal", latency_s=12.0, cancel="ignored")
+    await fault(world, "fal", status="500", status_times=8, webhook="lost")
     job_id = await world.submit(wanted())
     job = await world.reaches(job_id, "completed")
     assert await told(world, job_id) == [("fal", "abandoned"), ("replicate", "succeeded")]
@@ -159,6 +160,112 @@ async def test_after_the_grace_the_operators_policy_may_ask_the_next(build: Buil
     job_id = await world.submit(wanted())
     await world.reaches(job_id, "completed")
     assert await told(world, job_id) == [("fal", "abandoned"), ("replicate", "succeeded")]
+    await books_balance(world)
+
+
+async def test_who_takes_everything_and_makes_nothing_of_it_is_left_for_the_next_until_its_probe_is_made(build: Build):
+    rule = Rule(failures_max=2, window_s=600.0, cool_down_s=600.0, cool_down_max_s=600.0, probe_s=600.0)
+    world = await build(registry=offering(fox()), policy={"task_breaker": rule})
+    await fault(world, "fal", fail="transient")
+    for _ in range(2):
+        job_id = await world.submit(wanted())
+        await world.reaches(job_id, "completed")
+        assert await told(world, job_id) == [("fal", "failed"), ("replicate", "succeeded")]
+    job_id = await world.submit(wanted())
+    await world.reaches(job_id, "completed")
+    assert await told(world, job_id) == [("replicate", "succeeded")], "it is not asked any more"
+    breakers = "select endpoint, state, said from provider_breakers where provider = 'fal'"
+    (row,) = await world.rows(breakers)
+    assert (row["endpoint"], row["state"]) == ("fal-ai/flux/schnell", "open")
+    assert row["said"].startswith("The provider could not make this")
+
+    # Ten minutes later, and it is well again: one job is its probe, and nobody else is sent until that is made.
+    await fault(world, "fal", latency_s=3000.0)
+    await world.rows("update provider_breakers set until = now() returning 1")
+
+    async def may_probe() -> bool:
+        return world.nodes[0].parts.breakers.gate(fox().routes[0]) is Gate.PROBE
+
+    await until(may_probe)
+    probe = await world.submit(wanted(provider="fal"))
+    await world.reaches(probe, "submitted", "running")
+    other = await world.submit(wanted())
+    await world.reaches(other, "completed")
+    assert await told(world, other) == [("replicate", "succeeded")]
+    assert [row["state"] for row in await world.rows(breakers)] == ["half_open"]
+
+    # The user stops it: that says nothing, and the next is the probe.
+    await world.service.cancel(probe)
+    await world.reaches(probe, "canceled")
+    await fault(world, "fal")
+    last = await world.submit(wanted(provider="fal"))
+    await world.reaches(last, "completed")
+    assert [row["state"] for row in await world.rows(breakers)] == ["closed"]
+    await books_balance(world)
+
+
+async def test_a_probe_that_dies_with_its_worker_is_taken_up_by_another(build: Build):
+    rule = Rule(failures_max=1, cool_down_s=0.2, cool_down_max_s=0.2, probe_s=2.0)
+    world = await build(
+        registry=offering(fox()), policy={"breaker": rule, "submit_timeout_s": 300.0, "unknown_grace_s": 600.0}
+    )
+    await fault(world, "fal", **DOWN)
+    await world.reaches(await world.submit(wanted()), "completed")
+    await fault(world, "fal", submit="hang", latency_s=0.3)
+    probe = await world.submit(wanted(provider="fal"))
+    await world.reaches(probe, "submitting")
+    assert await world.value("select state from provider_breakers where provider = 'fal'") == "half_open"
+    await world.nodes[0].die()
+    await fault(world, "fal")
+    await world.start_node()
+    job_id = await world.submit(wanted(provider="fal"))
+    assert (await world.reaches(job_id, "completed"))["provider"] == "fal"
+    assert await world.value("select state from provider_breakers where provider = 'fal'") == "closed"
+    assert (await world.reaches(probe, "completed"))["attempt"] == 1, "its webhook tells of it; it is bought once"
+    await books_balance(world)
+
+
+async def test_a_job_whose_user_gives_up_while_it_waits_for_a_provider_is_canceled_at_once(build: Build):
+    rule = Rule(failures_max=1, cool_down_s=600.0, cool_down_max_s=600.0)
+    world = await build(registry=offering(fox()), policy={"breaker": rule})
+    for provider in ("fal", "replicate"):
+        await fault(world, provider, **DOWN)
+    before = (await world.wallet()).balance
+    job_id, other = await world.submit(wanted()), await world.submit(wanted())
+    for each in (job_id, other):
+
+        async def waits(each: UUID = each) -> bool:
+            return await world.value("select blocked from job_work where job_id = $1", each) == "breaker"
+
+        await until(waits, "the breakers to open")
+    await world.service.cancel(job_id)
+    assert (await world.job(job_id))["stage"] == "canceled"
+    # The other's time passes: neither does it wait for the breakers, which are open for longer.
+    await world.rows("update jobs set deadline_at = now() where id = $1 returning 1", other)
+    await world.rows("update job_work set look_at = now() where job_id = $1 returning 1", other)
+    ended = await world.reaches(other, "expired")
+    assert ended["error"]["code"] == "deadline_exceeded"
+    assert not await world.accepted(job_id)
+    assert not await world.accepted(other)
+    assert (await world.wallet()).balance == before
+    await books_balance(world)
+
+
+async def test_jobs_of_a_provider_that_was_taken_away_still_come_to_an_end(build: Build):
+    world = await build(policy={"cancel_grace_s": 0.5})
+    jobs = [await world.submit("luma", {"latency_s": 3000.0}) for _ in range(2)]
+    for job_id in jobs:
+        await world.reaches(job_id, "submitted", "running")
+    # Its file is gone from the settings.
+    for node in (world, world.nodes[0]):
+        del node.providers["luma"]
+    late, unwanted = jobs
+    await world.service.cancel(unwanted)
+    await world.reaches(unwanted, "canceled")
+    await world.rows("update jobs set deadline_at = now() where id = $1 returning 1", late)
+    await world.rows("update job_work set look_at = now() where job_id = $1 returning 1", late)
+    await world.reaches(late, "expired")
+    assert not world.nodes[0].parts.providers.keys() & {"luma"}
     await books_balance(world)
 
 
