@@ -2,7 +2,9 @@
 
 A demo of its own (emulated providers and all) and the browser share the machine; the browser draws with the processor,
 because there is no graphics card. So frames a second are those of this machine, and a lower bound for others. Long
-tasks are what the browser itself reports (PerformanceObserver `longtask`: over 50 ms on the page's own thread).
+tasks are what the browser itself reports (PerformanceObserver `longtask`: over 50 ms on the page's own thread), by the
+clock on the wall; where other programs use the cores meanwhile, that includes waiting for a core. So the browser's own
+trace of the same tasks is read, too: the processor time that each of them took.
 """
 
 from __future__ import annotations
@@ -180,8 +182,9 @@ def run(options: Options) -> Data:
             options.say(f"first load: ready after {ms(statistics.median(each['ready'] for each in loads))} ms")
             landings: list[dict[str, Any]] = []
             for _ in range(options.runs):
-                landings.append(_land(opened(), demo))
-                options.say(f"{LANDING} results: longest task {ms(landings[-1]['longest'])} ms")
+                landings.append(_land(browser, opened(), demo))
+                longest, spent = landings[-1]["longest"], landings[-1]["longest_cpu"]
+                options.say(f"{LANDING} results: longest task {ms(longest)} ms, of processor time {ms(spent)} ms")
             _fill(demo, many)
             options.say(f"{many:,} results are in the database")
             gallery = _scroll(opened(), demo, many, options)
@@ -224,12 +227,28 @@ def _ended(demo: Demo, jobs: list[str]) -> None:
         raise RuntimeError(f"{len(left)} jobs did not end")
 
 
-def _land(page: Any, demo: Demo) -> dict[str, Any]:
+def _tasks(trace: bytes) -> list[float]:
+    """Processor time of every task of the pages' threads, ms, from the browser's trace."""
+    events = json.loads(trace)["traceEvents"]
+    pages = {
+        (each["pid"], each["tid"])
+        for each in events
+        if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    return [
+        each["tdur"] / 1000
+        for each in events
+        if each["name"] == "ThreadControllerImpl::RunTask" and "tdur" in each and (each["pid"], each["tid"]) in pages
+    ]
+
+
+def _land(browser: Any, page: Any, demo: Demo) -> dict[str, Any]:
     """The whole chain ends `LANDING` jobs in about as many tenths of a second, while somebody looks at the gallery."""
     page.goto(demo.url)
     page.wait_for_function("() => window.__bench.ready !== null && window.__bench.live !== null", timeout=60_000)
     time.sleep(2.0)
     page.evaluate("() => { window.__bench.long.length = 0; window.__bench.frames.length = 0; }")
+    browser.start_tracing(page=page, categories=["toplevel"])
     jobs: list[str] = []
     began = time.monotonic()
 
@@ -249,8 +268,15 @@ def _land(page: Any, demo: Demo) -> dict[str, Any]:
         "job => document.querySelector(`[data-job='${job}'][data-state=ready]`)", arg=jobs[-1], timeout=60_000
     )
     found = page.evaluate("() => ({ long: window.__bench.long, frames: window.__bench.frames })")
+    cpu = _tasks(browser.stop_tracing())
     page.context.close()
-    return {"took_s": took, **_spent(found)}
+    return {
+        "took_s": took,
+        **_spent(found),
+        "longest_cpu": max(cpu, default=0.0),
+        "over_100_cpu": sum(spent > 100 for spent in cpu),
+        "busy_cpu_s": sum(cpu) / 1000,
+    }
 
 
 def _spent(found: dict[str, Any]) -> dict[str, Any]:
@@ -340,13 +366,13 @@ def sheets(data: Data) -> list[Sheet]:
     took = ", ".join(f"{each['took_s']:.0f}" for each in landings)
     land = Sheet(
         f"{LANDING} results land in {LANDING_S:.0f} s in a gallery that somebody looks at",
-        ("run", "frames/s", "frame P95 ms", "tasks > 50 ms", "> 100 ms", "longest ms"),
+        ("run", "frames/s", "frame P95 ms", "tasks > 100 ms", "longest ms", "of CPU", "longest CPU ms", "CPU s"),
         [
-            [str(number + 1), f"{each['frames_per_s']:.0f}", ms(each["frame_p95"]), str(each["long"]),
-             str(each["over_100"]), ms(each["longest"])]
+            [str(number + 1), f"{each['frames_per_s']:.0f}", ms(each["frame_p95"]), str(each["over_100"]),
+             ms(each["longest"]), str(each["over_100_cpu"]), ms(each["longest_cpu"]), f"{each['busy_cpu_s']:.1f}"]
             for number, each in enumerate(landings)
         ]
-        + [["*aim*", "", "", "", "0", "≤ 100"]],
+        + [["*aim*", "", "", "0", "≤ 100", "0", "≤ 100", ""]],
         (f"The whole chain ran beside it on the same two cores: {took} s from the first submit to the last result.",),
     )  # fmt: skip
     gallery = data["gallery"]
