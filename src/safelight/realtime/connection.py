@@ -144,7 +144,11 @@ class Connection:
         if self._held is not None:
             self._held.append(data)  # no more than was read already: reading pauses
             return
-        self.perform(self._session.receive(data, time.monotonic()))
+        actions = self._session.receive(data, time.monotonic())
+        if len(actions) == 1 and isinstance(actions[0], Send):
+            self.outlet.answer(Wire(actions[0].data))
+        else:
+            self.perform(actions)
         if self._session.pause_s and self._raw is not None:
             self._held = deque()
             self._raw.pause_reading()

@@ -164,6 +164,14 @@ class Outlet:
         if not self.is_over:
             self._add(Batch((wire,)))
 
+    def answer(self, wire: Wire) -> None:
+        """As `put`, but at once where nothing waits before it: a lone answer needs no other turn of the loop."""
+        raw = self._raw
+        if raw is not None and self._waiting is None and raw.is_writable and not self.is_over:
+            raw.write(framed(wire.data, is_text=wire.is_text))
+        else:
+            self.put(wire)
+
     def forget_sending(self) -> None:
         """The request is over, and what belongs to it; the transport is all there is."""
         self._send_text = self._send_bytes = None

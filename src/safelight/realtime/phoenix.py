@@ -6,6 +6,7 @@ them (kind 4, and no other kind: their decoder dies of it).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
-__all__ = ["FRAME_BYTES_MAX", "Malformed", "Push", "UserBroadcast", "Vsn", "broadcast_binary", "decode", "envelope"]
+__all__ = [
+    "FRAME_BYTES_MAX", "Malformed", "Push", "UserBroadcast", "Vsn", "beat_answer", "broadcast_binary", "decode",
+    "envelope",
+]  # fmt: skip
 
 FRAME_BYTES_MAX: Final = 1024 * 1024
 """A join with a hundred filtered bindings has 30 kB; a broadcast's own limit is lower."""
@@ -191,6 +195,25 @@ def reply(vsn: Vsn, push: Push | UserBroadcast, status: str, response: Mapping[s
     """The answer to one push. Every reply carries both `status` and `response`."""
     payload = _encode({"status": status, "response": response})
     return envelope(vsn, push.topic, "phx_reply", payload, push.join_ref, push.ref)
+
+
+# What `JSON.stringify` and `json.dumps` make of a beat: the one frame that quiet clients send, thousands of them.
+_BEAT_V1: Final = re.compile(
+    r'\{"topic": ?"phoenix", ?"event": ?"heartbeat", ?"payload": ?\{\}, ?"ref": ?"([0-9A-Za-z-]{1,64})"\}'
+)
+_BEAT_V2: Final = re.compile(r'\[null, ?"([0-9A-Za-z-]{1,64})", ?"phoenix", ?"heartbeat", ?\{\}\]')
+
+
+def beat_answer(vsn: Vsn, data: str) -> bytes | None:
+    """The `reply` to a heartbeat in one of its usual forms, without taking it apart; None for anything else."""
+    if vsn is Vsn.V2:
+        beat = _BEAT_V2.fullmatch(data)
+        return beat and b'[null,"%s","phoenix","phx_reply",{"status":"ok","response":{}}]' % beat[1].encode()
+    beat = _BEAT_V1.fullmatch(data)
+    return beat and (
+        b'{"ref":"%s","join_ref":null,"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}}}'
+        % beat[1].encode()
+    )
 
 
 def broadcast_json(event: str, body: bytes, meta: bytes | None = None) -> bytes:

@@ -25,6 +25,7 @@ from safelight.realtime.phoenix import (
     Push,
     UserBroadcast,
     Vsn,
+    beat_answer,
     decode,
     envelope,
     reply,
@@ -210,6 +211,8 @@ class Session:
         """A frame. Never raises."""
         self._heard_at = now
         self.pause_s = self._frames.spend(now, 1 + len(data) / FRAME_UNIT_BYTES)
+        if isinstance(data, str) and (answer := beat_answer(self.vsn, data)) is not None:
+            return [Send(answer)]
         try:
             frame = decode(self.vsn, data)
         except Malformed as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,59 @@ async def test_a_message_in_fragments_is_one_message(world: World) -> None:
     async with world.socket(world.secret_key) as wire:
         await wire.ws.send(["[null,", '"7","phoenix",', '"heartbeat",{}]'])
         assert (await wire.reply("7"))["status"] == "ok"
+
+
+def masked(payload: bytes, *, opcode: int = 1, is_last: bool = True, mask: bytes = b"\x81\x85\x01\xfe") -> bytes:
+    """A client's frame; this mask makes parts of a frame look like the beginning of one."""
+    size = bytes((0x80 | len(payload),)) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
+    hidden = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes(((0x80 if is_last else 0) | opcode,)) + size + mask + hidden
+
+
+def beat(ref: str, padding: int = 0) -> bytes:
+    return f'[null,"{ref}","phoenix","heartbeat",{{{" " * padding}}}]'.encode()
+
+
+async def test_however_the_network_cuts_and_joins_frames_every_message_comes_once_and_in_order(world: World) -> None:
+    """Short messages go past the parser (transport.py): only ever between two others."""
+    chance = random.Random(7)
+    async with world.socket(world.secret_key) as wire:
+        sent: list[str] = []
+        for number in range(200):
+            ref = f"r{number}"
+            text = beat(ref, padding=chance.choice([0, 0, 0, 300]))
+            if chance.random() < 0.2:  # in fragments, a ping between them
+                cut = chance.randrange(1, len(text))
+                stream = masked(text[:cut], is_last=False) + masked(b"here?", opcode=9) + masked(text[cut:], opcode=0)
+            else:
+                stream = masked(text, mask=chance.randbytes(4))
+            sent.append(ref)
+            while stream:
+                size = chance.choice([1, 2, 6, len(stream)])
+                wire.ws.transport.write(stream[:size])
+                stream = stream[size:]
+                if chance.random() < 0.3:
+                    await asyncio.sleep(0)
+        assert [(await wire.next())[1] for _ in sent] == sent
+
+
+async def test_a_short_message_inside_a_fragmented_one_is_a_fault_of_the_client(world: World) -> None:
+    async with world.socket(world.secret_key) as wire:
+        wire.ws.transport.write(masked(beat("1")[:5], is_last=False))
+        wire.ws.transport.write(masked(beat("2")))
+        assert await wire.closed() == 1002
+    await until(lambda: is_empty(world), "the socket to be let go")
+
+
+async def test_a_short_message_goes_past_the_parser(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an upgrade of the library has moved what tells us that nothing is half read."""
+    async with world.socket(world.secret_key) as wire:
+        (connection,) = world.system.realtime._connections
+        raw: Any = connection._raw
+        await wire.reply(await wire.send("phoenix", "heartbeat", {}))
+        monkeypatch.setattr(raw.conn, "receive_data", lambda data: pytest.fail("it was parsed"))
+        assert (await wire.reply(await wire.send("phoenix", "heartbeat", {})))["status"] == "ok"
+        monkeypatch.undo()
 
 
 async def test_a_client_that_vanishes_is_forgotten_with_all_it_had_joined(world: World) -> None:

@@ -15,6 +15,7 @@ from safelight.realtime.phoenix import (
     Push,
     UserBroadcast,
     Vsn,
+    beat_answer,
     broadcast_binary,
     broadcast_json,
     decode,
@@ -34,6 +35,26 @@ def test_a_version_1_frame_is_an_object() -> None:
 def test_a_version_1_heartbeat_of_the_python_client_has_no_ref() -> None:
     frame = '{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}'
     assert decode(Vsn.V1, frame) == Push(None, None, "phoenix", "heartbeat", {})
+
+
+@given(VSNS, st.text("abcXYZ019-", min_size=1, max_size=70), st.booleans())
+def test_the_usual_beat_is_answered_as_any_beat_is(vsn: Vsn, ref: str, is_spaced: bool) -> None:
+    beat: object = [None, ref, "phoenix", "heartbeat", {}]
+    if vsn is Vsn.V1:
+        beat = {"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": ref}
+    data = json.dumps(beat, separators=None if is_spaced else (",", ":"))
+    if len(ref) > 64:
+        assert beat_answer(vsn, data) is None, "the parser says what is wrong with it"
+    else:
+        assert beat_answer(vsn, data) == reply(vsn, decode(vsn, data), "ok", {})
+
+
+@given(VSNS, st.text())
+@example(Vsn.V2, '[null,"1","phoenix","heartbeat",{}]\n')
+@example(Vsn.V2, '["1","1","phoenix","heartbeat",{}]')
+@example(Vsn.V2, '[null,"\\u0031","phoenix","heartbeat",{}]')
+def test_nothing_else_is_answered_without_being_read(vsn: Vsn, data: str) -> None:
+    assert beat_answer(vsn, data) is None
 
 
 def test_a_version_2_frame_is_an_array() -> None:
