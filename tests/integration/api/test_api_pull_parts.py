@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,14 @@ async def test_parts_of_a_lost_lease_count_for_nobody_and_are_removed(world: Wor
     await all_parts(world.api, second, whole)
     assert (await world.value("select count(*) from pull_parts")) == 1
     outputs = world.system.context.pull.outputs
+    # A process that was killed in the middle of a copy leaves its folder.
+    left, young = (world.settings.data / "scratch" / name for name in ("left", "young"))
+    for folder in (left, young):
+        folder.mkdir(parents=True)
+        (folder / "original").write_bytes(whole)
+    os.utime(left, (0, 0))
     await outputs.sweep()
+    assert (left.exists(), young.exists()) == (False, True)
     assert (await world.value("select count(*) from pull_parts")) == 1  # it is young
     async with world.system.db.connection() as conn:
         await conn.execute("update pull_parts set created_at = now() - interval '1 day'")

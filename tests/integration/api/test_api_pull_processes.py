@@ -20,7 +20,7 @@ from PIL import Image
 from pull_world import attempts, charged, claim, model_file, on_the_desk, painting
 
 from safelight.sdk import Forbidden, NotConfigured
-from safelight.sdk.worker import Failed, Progress, Stopped, Worker
+from safelight.sdk.worker import EMPTY_S, Failed, Progress, Stopped, Worker
 
 SAFELIGHT = str(Path(sys.executable).with_name("safelight"))
 MODULE = """
@@ -259,3 +259,20 @@ async def test_what_no_waiting_cures_ends_the_worker_with_the_reason(world: Worl
     monkeypatch.delenv("SAFELIGHT_KEY", raising=False)
     with pytest.raises(NotConfigured):
         Worker(print, ["my/painter"], url=world.url)
+
+
+async def test_a_claim_that_a_stopping_server_answers_at_once_is_not_made_again_at_once(world: World):
+    world.system.desk.close()
+    key = world.api.headers["authorization"].removeprefix("Bearer ")
+    worker = Worker(print, ["my/painter"], url=world.url, key=key)
+    pauses: list[float] = []
+
+    async def rest(pause_s: float) -> None:
+        pauses.append(pause_s)
+        worker.stop()
+        await worker._draining.wait()
+
+    worker._rest = rest  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        await worker.run()
+    assert pauses == [EMPTY_S]
