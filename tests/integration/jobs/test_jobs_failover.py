@@ -270,7 +270,7 @@ async def test_jobs_of_a_provider_that_was_taken_away_still_come_to_an_end(build
 
 
 async def test_with_all_of_them_down_a_job_waits_in_the_queue_says_why_and_goes_on_by_itself(build: Build):
-    rule = Rule(failures_max=2, cool_down_s=0.3, cool_down_max_s=0.5)
+    rule = Rule(failures_max=2, cool_down_s=3.0, cool_down_max_s=3.0)
     world = await build(registry=offering(fox()), policy={"breaker": rule})
     for provider in ("fal", "replicate"):
         await fault(world, provider, **DOWN)
