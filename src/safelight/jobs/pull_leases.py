@@ -18,6 +18,8 @@ CANDIDATES: Final = 16
 """Looked at by one claim: as many workers may ask in the same moment without asking again."""
 PATIENCE: Final = timedelta(minutes=2)
 """A job of another model than the loaded one is passed over for so long at most; loading takes about as long."""
+CLAIMS_TRACED: Final = 50
+"""Of one attempt: a worker that claims and gives back in a circle must not fill the trace."""
 OPEN: Final = ("submitting", "unknown", "submitted", "running")
 """Stages in which a job still wants its attempt's result."""
 ENDED_LEASE: Final = "This lease has ended, or never was: the job is another worker's now, or has ended."
@@ -119,7 +121,7 @@ async def claim(tx: Transaction, wish: Wish) -> Lease | Again | None:
     leased = await conn.fetchrow(
         """
         update pull_tasks set state = 'leased', worker = $2, lease_hash = $3, claim_hash = $4, lease_s = $5,
-            leased_until = now() + make_interval(secs => $5)
+            claims = claims + 1, leased_until = now() + make_interval(secs => $5)
         where attempt_id = $1 returning *
         """,
         task["attempt_id"],
@@ -147,7 +149,8 @@ async def claim(tx: Transaction, wish: Wish) -> Lease | Again | None:
         task["attempt_id"],
     )
     await work.look_now(conn, [task["job_id"]])
-    await trace.write(conn, [trace.Step(task["job_id"], task["number"], "claimed", detail={"worker": wish.worker})])
+    if leased["claims"] <= CLAIMS_TRACED:
+        await trace.write(conn, [trace.Step(task["job_id"], task["number"], "claimed", detail={"worker": wish.worker})])
     return _lease(leased, wish)
 
 

@@ -296,8 +296,9 @@ class PullDesk:
 
 async def _hinted(tx: Transaction, task: Row, step: str) -> Said:
     await work.look_now(tx.conn, [task["job_id"]])
-    detail = {"worker": task["worker"]}
-    await trace.write(tx.conn, [trace.Step(task["job_id"], task["number"], step, detail=detail)])
+    if task["claims"] <= pull_leases.CLAIMS_TRACED or step != "given_back":
+        detail = {"worker": task["worker"]}
+        await trace.write(tx.conn, [trace.Step(task["job_id"], task["number"], step, detail=detail)])
     return Said(task["job_id"], task["project_id"], task["model"])
 
 

@@ -302,7 +302,8 @@ async def test_a_claim_whose_answer_was_lost_is_asked_again_and_gives_the_same(w
     assert_problem(await world.api.post("/v1/worker/claim", json={"models": []}), 422, "invalid_input")
 
 
-async def test_a_job_given_back_is_the_next_workers_at_once(world: World):
+async def test_a_job_given_back_is_the_next_workers_at_once(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("safelight.jobs.pull_leases.CLAIMS_TRACED", 1)
     job = await world.submit(painting())
     first = await claim(world.api)
     assert first is not None
@@ -315,6 +316,11 @@ async def test_a_job_given_back_is_the_next_workers_at_once(world: World):
     assert_problem(await tell(world.api, second, "complete"), 422, "invalid_input", "Output 0")
     assert (await make(world.api, second))["status"] == "completed"
     assert await attempts(world, job) == [(1, "succeeded")]
+    # Whoever claims and gives back in a circle does not fill the trace.
+    steps = [step["step"] for step in ok(await world.api.get(f"/v1/jobs/{job['id']}/trace"))["steps"]]
+    assert [step for step in steps if step in ("claimed", "given_back", "reported")] == [
+        "claimed", "given_back", "reported",
+    ]  # fmt: skip
 
 
 async def test_a_failure_is_final_or_another_attempt_as_the_worker_says(world: World):

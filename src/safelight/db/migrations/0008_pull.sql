@@ -16,6 +16,7 @@ create table pull_tasks (
     claim_hash   bytea,                     -- of the claim's id: a claim that is asked again gets the same answer
     lease_s      float8,
     leased_until timestamptz,
+    claims       int not null default 0,    -- how often it was claimed; more than once: it was given back
     stop_asked   boolean not null default false,
     outcome      jsonb,                     -- what the worker said at the end
     ended_at     timestamptz,
