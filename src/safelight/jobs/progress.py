@@ -33,13 +33,14 @@ class ProgressBoard:
         """Keep and push one word of progress. `job` is a row with id and project_id.
 
         `may_be_lost`: the commit does not wait for the disk. Not where something else is in the same transaction.
+        An end of the job that is under way is waited for: nothing is left behind by it.
         """
         logs = [line[:LOG_LINE_MAX] for line in said.logs[-LOGS_KEPT:]]
         await conn.execute(
             """
             insert into job_progress (job_id, percent, queue_position, message, logs, running_at)
-            select $1, $2, $3, $4, $5, case when $6 then now() end
-            where exists (select from job_work where job_id = $1) and (not $7 or (select lazily()))
+            select job_id, $2, $3, $4, $5, case when $6 then now() end
+            from job_work where job_id = $1 and (not $7 or (select lazily())) for key share
             on conflict (job_id) do update set
                 percent = greatest(excluded.percent, case when $6 then job_progress.percent end),
                 queue_position = excluded.queue_position,
