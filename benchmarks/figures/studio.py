@@ -86,7 +86,7 @@ SCROLL: Final = """([frames, step]) => new Promise((resolve) => {
   const next = () => {
     tiles = Math.max(tiles, document.querySelectorAll('[data-tile]').length);
     if (left % 60 === 0) nodes = Math.max(nodes, document.getElementsByTagName('*').length);
-    if (left-- === 0) {
+    if (left-- === 0 || performance.now() - begun > 20_000) {
       resolve({ seconds: (performance.now() - begun) / 1000, frames: bench.frames, long: bench.long, tiles, nodes,
         heap: performance.memory ? performance.memory.usedJSHeapSize : null });
       return;
@@ -187,7 +187,7 @@ def run(options: Options) -> Data:
                 options.say(f"{LANDING} results: longest task {ms(longest)} ms, of processor time {ms(spent)} ms")
             _fill(demo, many)
             options.say(f"{many:,} results are in the database")
-            gallery = _scroll(opened(), demo, many, options)
+            gallery = _scroll(browser, opened(), demo, options)
         finally:
             browser.close()
     return {
@@ -311,12 +311,21 @@ def _fill(demo: Demo, many: int) -> None:
     filling.join()
 
 
-def _scroll(page: Any, demo: Demo, many: int, options: Options) -> dict[str, Any]:
+def _scroll(browser: Any, page: Any, demo: Demo, options: Options) -> dict[str, Any]:
+    def scrolled(frames: int, step: int) -> dict[str, Any]:
+        browser.start_tracing(page=page, categories=["toplevel"])
+        found = page.evaluate(SCROLL, [frames, step])
+        cpu = _tasks(browser.stop_tracing())
+        heap_mb = (found["heap"] or 0) / 1e6
+        drawn = max(1, len(found["frames"]))
+        of_cpu = {"longest_cpu": max(cpu, default=0.0), "frame_cpu": sum(cpu) / drawn}
+        return {**_spent(found), **of_cpu, "tiles": found["tiles"], "nodes": found["nodes"], "heap_mb": heap_mb}
+
     page.goto(demo.url)
     page.wait_for_function("() => window.__bench.ready !== null && window.__bench.live !== null", timeout=60_000)
     time.sleep(1.0)
-    first = page.evaluate(SCROLL, [SCROLL_FRAMES, STEP_PX])
-    options.say(f"scrolled while it loads: {_spent(first)['frames_per_s']:.0f} frames/s")
+    first = scrolled(SCROLL_FRAMES, STEP_PX)
+    options.say(f"scrolled while it loads: {first['frames_per_s']:.0f} frames/s")
     began = time.monotonic()
     height, same = 0, 0
     while same < 20 and time.monotonic() - began < ENOUGH_S:
@@ -328,22 +337,22 @@ def _scroll(page: Any, demo: Demo, many: int, options: Options) -> dict[str, Any
     options.say(f"all loaded after {time.monotonic() - began:.0f} s, {height:,} px high")
     page.evaluate("() => window.scrollTo(0, 0)")
     time.sleep(1.0)
-    full = page.evaluate(SCROLL, [SCROLL_FRAMES, STEP_PX])
-    far = page.evaluate(SCROLL, [120, max(STEP_PX, height // 120)])
-    page.evaluate("() => { window.__bench.long.length = 0; window.__bench.frames.length = 0; }")
+    full = scrolled(SCROLL_FRAMES, STEP_PX)
+    options.say(f"scrolled with all of them loaded: {full['frames_per_s']:.0f} frames/s")
+    far = scrolled(120, max(STEP_PX, height // 120))
+    page.evaluate("() => { scrollTo(0, 0); window.__bench.long.length = 0; window.__bench.frames.length = 0; }")
+    browser.start_tracing(page=page, categories=["toplevel"])
     job = demo.submit()
     _ended(demo, [job])
-    page.evaluate("() => window.scrollTo(0, 0)")
     page.wait_for_function(
         "job => document.querySelector(`[data-job='${job}'][data-state=ready]`)", arg=job, timeout=60_000
     )
     one = page.evaluate("() => ({ long: window.__bench.long, frames: window.__bench.frames })")
+    cpu = _tasks(browser.stop_tracing())
     page.context.close()
 
-    def told(each: dict[str, Any]) -> dict[str, Any]:
-        return {**_spent(each), "tiles": each["tiles"], "nodes": each["nodes"], "heap_mb": (each["heap"] or 0) / 1e6}
-
-    return {"height": height, "loading": told(first), "full": told(full), "far": told(far), "one": _spent(one)}
+    landed = {**_spent(one), "longest_cpu": max(cpu, default=0.0)}
+    return {"height": height, "loading": first, "full": full, "far": far, "one": landed}
 
 
 def sheets(data: Data) -> list[Sheet]:
@@ -375,19 +384,19 @@ def sheets(data: Data) -> list[Sheet]:
         + [["*aim*", "", "", "0", "≤ 100", "0", "≤ 100", ""]],
         (f"The whole chain ran beside it on the same two cores: {took} s from the first submit to the last result.",),
     )  # fmt: skip
-    gallery = data["gallery"]
+    gallery, one = data["gallery"], data["gallery"]["one"]
     names = (("loading", "while pages load"), ("full", "all loaded"), ("far", "all loaded, end to end in 120 frames"))
     scroll = Sheet(
         f"A gallery of {data['many']:,} results, scrolled",
-        ("", "frames/s", "frame P95 ms", "tasks > 50 ms", "longest ms", "tiles in the page", "elements", "heap MB"),
+        ("", "frames/s", "CPU ms a frame", "longest task ms", "of CPU", "tiles in the page", "elements", "heap MB"),
         [
-            [word, f"{each['frames_per_s']:.0f}", ms(each["frame_p95"]), str(each["long"]), ms(each["longest"]),
+            [word, f"{each['frames_per_s']:.0f}", ms(each["frame_cpu"]), ms(each["longest"]), ms(each["longest_cpu"]),
              str(each["tiles"]), f"{each['nodes']:,}", f"{each['heap_mb']:.0f}"]
             for name, word in names
             for each in [gallery[name]]
         ]
-        + [["one more result lands", f"{gallery['one']['frames_per_s']:.0f}", ms(gallery["one"]["frame_p95"]),
-            str(gallery["one"]["long"]), ms(gallery["one"]["longest"]), "", "", ""]],
+        + [["one more result lands", "", "", ms(one["longest"]), ms(one["longest_cpu"]), "", "", ""],
+           ["*aim*", "60", "≤ 16.7", "", "≤ 100", "", "", ""]],
         (f"{STEP_PX} px a frame, {gallery['height']:,} px high; drawn by the processor, without a graphics card.",),
     )  # fmt: skip
     return [load, land, scroll]
