@@ -25,6 +25,8 @@ export const SAFETY_NET_MS = 30_000;
 /** Nobody looks more rarely than this in a visible tab, whatever failed. */
 export const VISIBLE_MAX_MS = 15_000;
 export const HIDDEN_MAX_MS = 31_000;
+/** F5's 5 s ± 1 s while somebody waits for a job, also where nobody answers: an outage's end is seen within 10 s. */
+export const WAITED_FOR_MAX_MS = 6_000;
 /** Between two long waits that both had something to say. */
 const LONG_WAIT_SPACING_MS = 200;
 /** One hung wait is noticed inside the 10 s that we aim at for any single fault. */
@@ -40,7 +42,8 @@ export function nextPoll(s: FreshnessState, random: number): number {
   if (s.forcedMs !== null) return Math.max(500, s.forcedMs);
   const jitter = (random * 2 - 1) * 1000;
   if (s.failures > 0) {
-    const bound = Math.min(s.visible ? VISIBLE_MAX_MS : HIDDEN_MAX_MS, 1000 * 2 ** Math.min(s.failures, 8));
+    const slowest = s.visible ? (s.jobsActive ? WAITED_FOR_MAX_MS : VISIBLE_MAX_MS) : HIDDEN_MAX_MS;
+    const bound = Math.min(slowest, 1000 * 2 ** Math.min(s.failures, 8));
     return Math.round(300 + random * (bound - 300));
   }
   if (s.lineOpen) {

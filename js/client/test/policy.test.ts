@@ -51,6 +51,10 @@ describe('the polling policy (F5)', () => {
       within(range({ lineOpen: false, failures, visible: false }), 300, 31_000);
     }
   });
+  it('asks on every few seconds while somebody waits for a job, whoever does not answer', () => {
+    for (const failures of [1, 3, 50])
+      within(range({ lineOpen: false, jobsActive: true, failures }), 300, 6_000);
+  });
   it('lets the server hold a poll only where nothing pushes and somebody looks', () => {
     expect(waitFor({ ...calm, lineOpen: false, longWaitWorks: true })).toBeGreaterThan(0);
     expect(waitFor({ ...calm, longWaitWorks: true })).toBe(0);
