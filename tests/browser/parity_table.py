@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,8 @@ class Parity:
 
     def _table(self) -> str:
         lines = [
-            f"Measured {datetime.now(UTC):%Y-%m-%d}.",
+            f"Measured {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores, for which {os.getloadavg()[2]:.0f} processes "
+            "queued on average in the quarter of an hour before the end.",
             "",
             "| Row | Condition | Results seen | Median | Longest | Frames watched | Flashes |",
             "|---|---|--:|--:|--:|--:|--:|",
@@ -102,7 +104,7 @@ class Parity:
                     lines.append(f"{head} {why} | | | | |")
                     continue
                 figures = cell.figures_ms
-                middle, longest = (statistics.median(figures), max(figures)) if figures else (0.0, 0.0)
+                middle, longest = (statistics.median(figures), max(figures)) if figures else (None, None)
                 lines.append(
                     f"{head} {len(figures)} | {duration(middle)} | {duration(longest)} "
                     f"| {cell.frames:,} | {len(cell.faults)} |"
@@ -110,5 +112,7 @@ class Parity:
         return "\n".join(lines)
 
 
-def duration(ms: float) -> str:
+def duration(ms: float | None) -> str:
+    if ms is None:
+        return "–"
     return f"{ms:.0f} ms" if ms < 1_000 else f"{ms / 1_000:.1f} s"

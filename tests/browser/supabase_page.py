@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import threading
@@ -28,6 +29,8 @@ from safelight.db.pool import Database, Transaction
 
 CLIENTS = Path(__file__).parents[1] / "conformance" / "node_realtime"
 BUNDLE = CLIENTS / "node_modules" / "@supabase" / "supabase-js" / "dist" / "umd" / "supabase.js"
+
+INSTALL_S = 240
 
 PAGE = """<!doctype html><title>an app</title><script src="/supabase.js"></script><script>
 const shown = (payload) =>
@@ -151,6 +154,16 @@ class Tab:
     def statuses(self, channel: str, after: int = 0) -> list[str]:
         said = self.page.evaluate("(after) => lab.said.slice(after)", after)
         return [each["status"] for each in said if each["channel"] == channel and "status" in each]
+
+
+def installed() -> None:
+    """The published client is there, from npm."""
+    if BUNDLE.is_file():
+        return
+    npm = shutil.which("npm")
+    assert npm is not None, "the client comes from npm"
+    done = subprocess.run([npm, "ci"], cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_S)
+    assert done.returncode == 0, done.stderr
 
 
 def in_thread(work: Coroutine[Any, Any, Any]) -> Any:

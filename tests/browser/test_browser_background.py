@@ -12,7 +12,7 @@ from studio_page import Studio, enter, no_realtime
 
 def begin(demo: Demo, studio: Studio, prompt: str, **faults: Any) -> str:
     """A job that its provider has and that is not done yet: its tile is seen in every frame from now on."""
-    studio.adding(latency_s=4.0, **faults)
+    studio.adding(latency_s=6.0, **faults)
     job = studio.submit(demo.model("fal", "image")["id"], prompt)
     studio.expect_in_every_frame(job)
     studio.expect_sent(job)

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 from demo_server import Demo
 from playwright.sync_api import Browser, expect
 from small_apps import build, served
 from studio_page import RESULT_MS, SOON_MS
-from supabase_page import BUNDLE, CLIENTS
+from supabase_page import BUNDLE, installed
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-INSTALL_S = 240
 
 
 def test_the_page_with_only_supabase_js_shows_a_job_and_its_picture_as_they_come(
     demo: Demo, browser: Browser, tmp_path: Path
 ) -> None:
-    if not BUNDLE.is_file():
-        npm = shutil.which("npm")
-        assert npm is not None, "the client comes from npm"
-        done = subprocess.run([npm, "ci"], cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_S)
-        assert done.returncode == 0, done.stderr
+    installed()
     wanted = json.loads((EXAMPLES / "supabase-js" / "package.json").read_text())["dependencies"][
         "@supabase/supabase-js"
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,18 +20,12 @@ import pytest
 from demo_server import START_S, STOP_S, Demo
 from playwright.sync_api import Browser, Page
 from studio_page import SOON_MS
-from supabase_page import BUNDLE, CLIENTS, App, Files, Tab, a_project, execute, free_port, in_thread
-
-INSTALL_S = 240
+from supabase_page import App, Files, Tab, a_project, execute, free_port, in_thread, installed
 
 
 @pytest.fixture(scope="module")
 def page_url() -> Iterator[str]:
-    if not BUNDLE.is_file():
-        npm = shutil.which("npm")
-        assert npm is not None, "the client comes from npm"
-        done = subprocess.run([npm, "ci"], cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_S)
-        assert done.returncode == 0, done.stderr
+    installed()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
