@@ -89,8 +89,8 @@ class Parity:
 
     def _table(self) -> str:
         lines = [
-            f"Measured {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores, for which {os.getloadavg()[2]:.0f} processes "
-            "queued on average in the quarter of an hour before the end.",
+            f"Measured {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores, for which on average "
+            f"{os.getloadavg()[2]:.0f} processes queued in the quarter of an hour before the end.",
             "",
             "| Row | Condition | Results seen | Median | Longest | Frames watched | Flashes |",
             "|---|---|--:|--:|--:|--:|--:|",
