@@ -11,6 +11,8 @@ interface Figure {
 
 const HEIGHT = 220;
 
+const duration = (ms: number): string => (ms < 1000 ? `${ms} ms` : `${ms / 1000} s`);
+
 /** Time from commit to screen of each result, by the way it came. */
 export default function VisibilityChart({ figures }: { readonly figures: readonly Figure[] }) {
   const place = useRef<HTMLDivElement>(null);
@@ -40,7 +42,7 @@ export default function VisibilityChart({ figures }: { readonly figures: readonl
         width: element.clientWidth,
         height: HEIGHT,
         scales: { y: { range: (_, __, max) => [0, Math.max(100, max * 1.15)] } },
-        axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((ms) => `${ms} ms`) }],
+        axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(duration) }],
         series: [
           {},
           ...ways.map((way, index) => ({
