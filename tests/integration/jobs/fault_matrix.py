@@ -16,7 +16,7 @@ from jobs_world import DESCRIBED, MODELS, REGISTRY
 
 from safelight.providers.base import Capabilities
 from safelight.providers.factory import ProviderSettings, build_providers
-from safelight.providers.registry import Model, Route, RouteInput
+from safelight.providers.registry import Model, Price, Route, RouteInput
 
 ADAPTERS = (*tuple(what for what in MODELS if not what.startswith("local") and not what.endswith(" clip")), "kie clip")
 """Every adapter with an emulator, by its first model in the jobs' world; and KIE's Veo, which has a wire of its own."""
@@ -135,6 +135,8 @@ def cells() -> list[Cell]:
 
 # --- handovers --------------------------------------------------------------------------------------------------
 
+DEARER = 1_000_000
+"""What the second provider takes of who names it. A job that only came to it costs what was quoted."""
 UNSEEN_READS = 8
 """Reads of a task's status that fail: with the growing gaps between them more than a minute's worth."""
 SECONDS = {
@@ -226,6 +228,7 @@ class HandoverCell:
         second = Route(
             provider=self.second,
             endpoint=endpoint,
+            price=Price(unit="flat", amount=DEARER),
             input=RouteInput(
                 omit=tuple(names - {"prompt"}),
                 extra={**given, "_emulator": self.handover.second},  # type: ignore[dict-item]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 import pytest
-from fault_matrix import ADAPTERS, Cell, HandoverCell, cells, handover_cells
+from fault_matrix import ADAPTERS, DEARER, Cell, HandoverCell, cells, handover_cells
 from jobs_world import MODELS, REGISTRY, World, a_world, books_balance, submission, until
 
 from safelight.db.pool import Database, Row
@@ -319,6 +319,7 @@ async def test_where_another_could_make_it_the_job_goes_on_there_once_and_costs_
     assert (job["error"] is not None) is (job["stage"] == "failed"), told
     assert sum(step in ENDS or step == "committed" for step in seen.steps) == 1, told
     assert job["provider"] == asked[-1][0], told
+    assert 0 < job["quoted"] < DEARER
 
     # Refused is not taken; all else was bought there once, and nobody bought it twice.
     assert all(count == 1 for count in seen.taken.values()), (seen.taken, told)
