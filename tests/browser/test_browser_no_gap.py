@@ -81,3 +81,19 @@ def test_a_submit_that_got_no_answer_is_sent_again_and_made_once(demo: Demo, ope
     assert len(lost) == 1
     page = demo.get(f"/v1/projects/{demo.project_id}/generations?limit=20")
     assert [each["job_id"] for each in page["items"]].count(job) == 1
+
+
+def test_a_picture_that_cannot_be_loaded_for_a_while_keeps_its_placeholder_and_comes(
+    demo: Demo, open_studio: OpenStudio
+) -> None:
+    studio = open_studio()
+    studio.page.route("**/media/**", lambda route: route.abort())
+    studio.watch()
+    job = studio.submit(demo.model("local", "image")["id"], "Made, and not to be had")
+    studio.expect_in_every_frame(job)
+    tile = studio.tiles(job=job)
+    expect(tile.get_by_text("cannot be loaded just now")).to_be_visible(timeout=RESULT_MS)
+    studio.page.unroute("**/media/**")
+    studio.expect_ready(job)
+    expect(tile.get_by_text("cannot be loaded just now")).to_have_count(0)
+    assert studio.watched()["faults"] == []

@@ -16,35 +16,51 @@ interface TileMediaProps {
   readonly onPainted: () => void;
 }
 
-/** Longest a reveal may take before the placeholder under it goes anyway. */
-const REVEAL_MS = 1_100;
-const LOADS_MAX = 4;
+/** After so many it is said; the trying goes on, because servers come back. */
+const SAID_AFTER = 4;
+const RELOAD_MAX_MS = 10_000;
+
+interface Lasting {
+  readonly source: Source;
+  /** Another try is another element: a browser does not ask again for the address that it failed to load. */
+  readonly tries: number;
+  readonly failures: number;
+  readonly onBroken: () => void;
+}
 
 /** The file chosen first stays, however often it is signed anew; only a failed load asks for a new address. */
-function useLastingSource(row: Generation): { source: Source; failures: number; onBroken: () => void } {
+function useLastingSource(row: Generation): Lasting {
   const room = useProject();
-  const [source, setSource] = useState(() => tileSource(row));
+  const [{ source, tries }, setChosen] = useState(() => ({ source: tileSource(row), tries: 0 }));
   const [failures, setFailures] = useState(0);
   const latest = useRef(row);
   latest.current = row;
   useEffect(() => {
-    if (failures === 0 || failures >= LOADS_MAX) return;
-    const timer = window.setTimeout(async () => {
-      await room.renew(latest.current.id).catch(() => undefined); // then the old address is tried again
-      setSource(tileSource(latest.current));
-    }, 600 * failures);
-    return () => window.clearTimeout(timer);
+    if (failures === 0) return;
+    let gone = false;
+    const timer = window.setTimeout(
+      async () => {
+        await room.renew(latest.current.id).catch(() => undefined); // then the old address is tried again
+        if (!gone) setChosen({ source: tileSource(latest.current), tries: failures });
+      },
+      Math.min(RELOAD_MAX_MS, 600 * failures),
+    );
+    return () => {
+      gone = true;
+      window.clearTimeout(timer);
+    };
   }, [failures, room]);
-  return { source, failures, onBroken: () => setFailures((count) => count + 1) };
+  return { source, tries, failures, onBroken: () => setFailures((count) => count + 1) };
 }
 
 /** The picture itself. It is shown only once it is decoded, over the placeholder, which goes after that frame. */
 export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }: TileMediaProps) {
   const room = useProject();
-  const { source, failures, onBroken } = useLastingSource(row);
+  const { source, tries, failures, onBroken } = useLastingSource(row);
   const [sizes] = useState(`${width}px`);
   const [plain] = useState(() => wasPainted(row.id));
   const image = useRef<HTMLImageElement>(null);
+  const layer = useRef<HTMLDivElement>(null);
   const latest = useRef(row);
   latest.current = row;
   const broke = useRef(onBroken);
@@ -65,53 +81,58 @@ export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }
 
   useEffect(() => {
     if (!visible) return;
-    let timer: number | null = null;
+    let gone = false;
     const stop = afterPaint(() => {
       rememberPainted(row.id);
       room.painted(latest.current);
-      if (plain) onPainted();
-      else timer = window.setTimeout(onPainted, REVEAL_MS);
+      // The reveal ends when the browser has drawn its end, and not after a time: frames may be seconds apart.
+      const reveals = layer.current?.getAnimations() ?? [];
+      void Promise.allSettled(reveals.map(({ finished }) => finished)).then(() => gone || onPainted());
     });
     return () => {
+      gone = true;
       stop();
-      if (timer !== null) window.clearTimeout(timer);
     };
-  }, [visible, plain, row.id, onPainted, room]);
-
-  const lost = failures >= LOADS_MAX;
-  useEffect(() => {
-    if (lost) onDecoded();
-  }, [lost, onDecoded]);
+  }, [visible, row.id, onPainted, room]);
 
   const shown = visible || undefined;
   const alt = row.prompt ?? '';
-  if (lost) return <p className="media lost">This one cannot be loaded just now.</p>;
   if (row.kind === 'audio') return <AudioFace onDecoded={onDecoded} />;
   return (
-    <div className="media" data-shown={shown} data-plain={plain || undefined}>
-      {source.as === 'picture' ? (
-        <img
-          ref={image}
-          src={source.src}
-          srcSet={source.srcSet ?? undefined}
-          sizes={sizes}
-          alt={alt}
-          decoding="async"
-          draggable={false}
-        />
-      ) : (
-        <video
-          src={source.src}
-          muted
-          playsInline
-          preload="auto"
-          aria-label={alt}
-          onLoadedData={onDecoded}
-          onError={onBroken}
-        />
+    <>
+      <div ref={layer} className="media" data-shown={shown} data-plain={plain || undefined}>
+        {source.as === 'picture' ? (
+          <img
+            key={tries}
+            ref={image}
+            src={source.src}
+            srcSet={source.srcSet ?? undefined}
+            sizes={sizes}
+            alt={alt}
+            decoding="async"
+            draggable={false}
+          />
+        ) : (
+          <video
+            key={tries}
+            src={source.src}
+            muted
+            playsInline
+            preload="auto"
+            aria-label={alt}
+            onLoadedData={onDecoded}
+            onError={onBroken}
+          />
+        )}
+        {row.kind === 'video' && playing && <Preview src={row.urls.original} />}
+      </div>
+      {/* The placeholder stays below until there is something to see (F3). */}
+      {!visible && failures >= SAID_AFTER && (
+        <p className="media lost" data-shown data-plain>
+          This one cannot be loaded just now. We try again.
+        </p>
       )}
-      {row.kind === 'video' && playing && <Preview src={row.urls.original} />}
-    </div>
+    </>
   );
 }
 
