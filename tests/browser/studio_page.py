@@ -193,18 +193,22 @@ class Studio:
         return seen.json_value()
 
     def look_for(self, condition: str, arg: Any = None) -> Callable[[], float]:
-        """Looks at every frame from now on for the first in which `condition`, a function of JavaScript's, holds for
-        `arg`. What is returned waits for that frame and answers with its time, in ms since 1970."""
+        """Looks from now on for the first frame in which `condition` holds for `arg`: a function of JavaScript's, about
+        the document. What is returned waits for that frame, and answers with its time in ms since 1970."""
         name = uuid.uuid4().hex
         self.page.evaluate(
             f"""([name, arg]) => {{
               const holds = {condition};
               window.__sights ??= {{}};
-              const frame = () => {{
-                if (holds(arg)) window.__sights[name] = Date.now();
-                else requestAnimationFrame(frame);
+              const look = () => {{
+                if (!holds(arg)) return;
+                observer.disconnect();
+                requestAnimationFrame(() => {{ window.__sights[name] ??= Date.now(); }});
               }};
-              frame();
+              const observer = new MutationObserver(look);
+              const all = {{ subtree: true, childList: true, attributes: true, characterData: true }};
+              observer.observe(document, all);
+              look();
             }}""",
             [name, arg],
         )
