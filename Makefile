@@ -34,6 +34,10 @@ test-py: .venv/.dev $(STUDIO)
 bench: .venv/.bench $(STUDIO) ## Figures of docs/performance.md, peers beside us in the same run
 	$(PY) -m benchmarks $(ARGS)
 
+parity: .venv/.dev $(STUDIO) ## The table of docs/parity.md: from the commit to the screen, whatever is broken
+	$(PY) tools/ensure_chromium.py
+	SAFELIGHT_PARITY_TABLE=docs/parity.md $(PY) -m pytest tests/browser
+
 lock: $(UV) ## Pin dependencies by version and hash
 	$(UV) pip compile -q --generate-hashes --no-annotate --no-header --universal --python-version 3.11 -c tools/constraints.txt pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --generate-hashes --no-annotate --no-header --universal --python-version 3.11 pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
@@ -76,4 +80,4 @@ $(STUDIO): js/node_modules/.installed $(shell find js/client js/react js/studio 
 	cd js && npm run --silent build
 	@touch $@
 
-.PHONY: help demo test lint test-js test-py bench lock format clean
+.PHONY: help demo test lint test-js test-py bench parity lock format clean

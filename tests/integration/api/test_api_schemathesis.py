@@ -84,7 +84,7 @@ class Room:
 
 def _try(room: Room, session: requests.Session, key: str, url: str) -> list[str]:
     """Every operation with generated requests; returns what went wrong, in words."""
-    contract = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    contract = schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=TIMEOUT_S)
     contract.config.update(base_url=url)
     generation = contract.config.generation_for()
     wrong: dict[str, str] = {}
