@@ -6,8 +6,13 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const js = here('../../js');
 const supabase = here('../conformance/node_realtime/node_modules/@supabase/supabase-js');
 
+// As an app of one origin has it: the API behind the app's own server.
+const target = process.env.SAFELIGHT;
+const proxy = target && { '/v1': target, '/media': target, '/realtime': { target, ws: true } };
+
 export default {
   base: './',
+  ...(proxy && { preview: { proxy } }),
   logLevel: 'error',
   resolve: {
     alias: {

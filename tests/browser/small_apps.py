@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 HERE = Path(__file__).resolve().parent
 VITE = HERE.parents[1] / "js" / "node_modules" / "vite" / "bin" / "vite.js"
@@ -33,7 +37,42 @@ def build(app: Path, into: Path, environment: Mapping[str, str] | None = None) -
 
 
 @contextmanager
-def served(files: Path, answers: Mapping[str, Callable[[], str]] | None = None) -> Iterator[str]:
+def previewed(app: Path, built: Path, safelight: str) -> Generator[str]:
+    """Serves a built app with Safelight behind the same origin, as its own `vite.config.ts` does; yields the origin."""
+    node = shutil.which("node")
+    assert node is not None, "node serves the pages"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--config", str(CONFIG), "--outDir", str(built), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [node, str(VITE), "preview", str(app), *options, "--strictPort"],
+        env={**os.environ, "SAFELIGHT": safelight},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        origin = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + BUILD_S
+        while not _answers(origin):
+            assert process.poll() is None, "vite preview ended"
+            assert time.monotonic() < deadline, "vite preview did not come up"
+            time.sleep(0.1)
+        yield origin
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(origin: str) -> bool:
+    try:
+        return httpx.get(origin, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def served(files: Path, answers: Mapping[str, Callable[[], str]] | None = None) -> Generator[str]:
     """Serves the files, and under some paths what a function says at that moment; yields the origin."""
     said = answers or {}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 from demo_server import Demo
 from playwright.sync_api import Browser, expect
-from small_apps import build, served
+from small_apps import build, previewed, served
 from studio_page import RESULT_MS, SOON_MS
 from supabase_page import BUNDLE, installed
 
@@ -39,5 +40,35 @@ def test_the_page_with_only_supabase_js_shows_a_job_and_its_picture_as_they_come
         page.wait_for_function(
             "() => [...document.images].every((image) => image.complete && image.naturalWidth > 0)", timeout=SOON_MS
         )
+        context.close()
+    assert errors == []
+
+
+def test_the_react_app_of_hooks_alone_makes_a_picture_stars_it_and_lets_it_go(
+    demo: Demo, browser: Browser, tmp_path: Path
+) -> None:
+    app = EXAMPLES / "react-app"
+    wanted = json.loads((app / "package.json").read_text())["dependencies"]
+    for name in ("react", "react-dom", "@tanstack/react-query"):
+        found = json.loads((EXAMPLES.parent / "js" / "node_modules" / name / "package.json").read_text())
+        assert found["version"] == wanted[name], "what is tested is what the example installs"
+    build(app, tmp_path, {"VITE_PROJECT": demo.project_id, "VITE_TOKEN": demo.user_token})
+    with previewed(app, tmp_path, demo.url) as origin:
+        context = browser.new_context()
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(origin)
+        expect(page.locator("main p")).to_contain_text("credits", timeout=SOON_MS)
+        prompt = f"a fox from the hooks {uuid.uuid4().hex[:6]}"
+        page.locator("input").fill(prompt)
+        page.get_by_role("button", name="Generate").click()
+        picture = page.get_by_alt_text(prompt)
+        expect(picture).to_have_count(1, timeout=RESULT_MS)
+        tile = page.locator("li", has=picture)
+        tile.get_by_role("button", name="☆").click()
+        expect(tile.get_by_role("button", name="★")).to_have_count(1, timeout=SOON_MS)
+        tile.get_by_role("button", name="delete").click()
+        expect(picture).to_have_count(0, timeout=SOON_MS)
         context.close()
     assert errors == []
