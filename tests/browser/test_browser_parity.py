@@ -149,6 +149,8 @@ def test_what_one_window_does_to_results_and_shots_the_other_shows(
         grip.press("Space")
         said = one.page.locator("[role=status]", has_text=f"over droppable area {was[0]}")
         expect(said).to_have_count(1, timeout=SOON_MS)
+        # dnd-kit hears the keys that follow from its next timer on: sooner than any hand, later than a test.
+        one.page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
         one.page.keyboard.press("ArrowRight")
         said = one.page.locator("[role=status]", has_text=f"over droppable area {was[1]}")
         expect(said).to_have_count(1, timeout=SOON_MS)
