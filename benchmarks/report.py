@@ -14,8 +14,9 @@ from benchmarks.figure import Figure, Sheet
 from benchmarks.processes import ROOT
 
 PAGE: Final = ROOT / "docs" / "performance.md"
-BEGIN: Final = "<!-- figures: written by `python -m benchmarks --page`, not by hand -->"
-END: Final = "<!-- end of figures -->"
+BEGIN: Final = "<!-- {}: written by `python -m benchmarks --page`, not by hand -->"
+END: Final = "<!-- end of {} -->"
+"""Each figure has a place of its own on the page, so that one can be measured without the others."""
 
 
 def print_sheet(console: Console, sheet: Sheet) -> None:
@@ -46,26 +47,41 @@ def plain(value: Any) -> Any:
 
 
 def write_page(results: dict[str, Any], figures: list[Figure], page: Path = PAGE) -> None:
-    """Put the tables of these results between the page's marks."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    parts = [_about(results)]
+    """Put the tables of these results between their figures' marks; other figures keep what they have.
+
+    Raises ValueError where the page has no place for a figure.
+    """
+    text = _placed(page.read_text(), "machine", _machine(results["facts"]))
     for figure in figures:
         if figure.name in results["figures"]:
-            parts += [_markdown(sheet) for sheet in figure.sheets(results["figures"][figure.name])]
-    page.write_text(before + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after)
+            sheets = figure.sheets(results["figures"][figure.name])
+            text = _placed(text, figure.name, "\n\n".join([_when(results), *(_markdown(sheet) for sheet in sheets)]))
+    page.write_text(text)
 
 
-def _about(results: dict[str, Any]) -> str:
-    facts = results["facts"]
+def _placed(text: str, name: str, said: str) -> str:
+    before, begin, rest = text.partition(BEGIN.format(name))
+    _, end, after = rest.partition(END.format(name))
+    if not (begin and end):
+        raise ValueError(f"{PAGE.name} has no place for {name}: write {BEGIN.format(name)} and {END.format(name)}")
+    return before + begin + "\n\n" + said + "\n\n" + end + after
+
+
+def _machine(facts: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if version)
+    return (
+        f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']} GB, Linux {facts['kernel']}; a 4 kB write and "
+        f"fsync takes {facts['fsync_ms']} ms. Python {facts['python']}, "
+        f"redis-server {facts['redis-server'].removeprefix('v=')}, {packages}."
+    )
+
+
+def _when(results: dict[str, Any]) -> str:
+    facts = results["facts"]
     runs = "one short run each (`--quick`)" if results["is_quick"] else "medians of three runs"
     state = "" if facts["is_clean"] else " and changes not yet committed"
     return (
-        f"Measured {facts['at'][:10]} at commit `{facts['commit']}`{state}: {runs}. {facts['cores']} cores of "
-        f"{facts['cpu']}, {facts['memory_gb']} GB, Linux {facts['kernel']}; a 4 kB write and fsync takes "
-        f"{facts['fsync_ms']} ms; load average before the run {facts['load_before']}. Python {facts['python']}, "
-        f"redis-server {facts['redis-server'].removeprefix('v=')}, {packages}."
+        f"*{facts['at'][:10]}, commit `{facts['commit']}`{state}, {runs}, load average before {facts['load_before']}.*"
     )
 
 
