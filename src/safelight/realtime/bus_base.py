@@ -32,6 +32,7 @@ MESSAGES_MAX: Final = 1000
 CONNECT_TIMEOUT_S: Final = 5
 SEND_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = (0.1, 5.0)
+CANCEL_AGAIN_S: Final = 1.0
 MISSED_S: Final = 0.5
 
 HintListener = Callable[[frozenset[UUID] | None], None]
@@ -159,9 +160,10 @@ class GatheringBus(ABC):
     async def stop(self) -> None:
         if self._missed is not None:
             self._missed.cancel()
-        if self._keeper is not None:
+        # A cancel can be lost in a library that was just timing out (`asyncio.wait_for`): then it is said again.
+        while self._keeper is not None and not self._keeper.done():
             self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await asyncio.wait([self._keeper], timeout=CANCEL_AGAIN_S)
 
     async def _keep(self) -> None:
         tries = 0
