@@ -16,8 +16,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 from websockets.protocol import State
-from websockets.speedups import apply_mask
 from websockets.streams import StreamReader
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a machine its compiled part was not built for
+    from websockets.utils import apply_mask
 
 __all__ = ["EXTENSION", "Raw", "Receiver", "SocketProtocol", "framed", "short_text"]
 

@@ -67,7 +67,7 @@ def test_a_parameter_that_is_none_is_wrong_use(typed: str) -> None:
         (EmbeddedError("no room"), 3, "no room", ""),
         (NoSuchKey("There is no such key."), 1, "no such key", ""),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), 3, "refused", "SAFELIGHT_DATABASE_URL"),
-        (PermissionError(errno.EACCES, "Permission denied", "/work/x"), 1, "/work/x", ""),
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), 1, "/srv/x", ""),
     ],
 )
 def test_an_error_is_said_in_words_with_what_to_do(error: Exception, exit_code: int, says: str, hints: str) -> None:
