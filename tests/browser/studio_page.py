@@ -57,13 +57,15 @@ WATCH = f"""
 """
 
 # In every window from its beginning: what a test adds to the input of the jobs that this window submits. An emulated
-# provider takes its faults there, and makes a clip as small as it is asked to.
+# provider takes its faults there, and makes a clip as small as it is asked to. It also keeps which jobs this window
+# sent: others may come into view in the moment of a click.
 ADDING = """
 const plain = window.fetch;
 const added = {};
 window.fetch = (to, init) => {
   if (init?.method !== 'POST' || !/[/]v1[/]projects[/][^/]+[/]jobs$/.test(String(to))) return plain(to, init);
   const body = JSON.parse(init.body);
+  if (!(body.id in added)) (window.__sent ??= []).push(body.id);
   added[body.id] ??= window.__adding ?? {};
   return plain(to, { ...init, body: JSON.stringify({ ...body, input: { ...body.input, ...added[body.id] } }) });
 };
@@ -164,11 +166,13 @@ class Studio:
 
     def generate(self) -> str:
         """Presses the button; answers with the id of the job whose placeholder is there at once."""
-        before = self.jobs()
+        before, sent = self.jobs(), self.page.evaluate("() => (window.__sent ?? []).length")
         self.page.locator('[data-testid="generate"]').click()
         new = self.jobs() - before
-        assert len(new) == 1, f"one new placeholder at once, not {len(new)}"
-        return new.pop()
+        sending = self.page.wait_for_function("(before) => (window.__sent ?? [])[before]", arg=sent, timeout=SOON_MS)
+        job = sending.json_value()
+        assert job in new, "no placeholder at once"
+        return job
 
     def submit(self, model: str, prompt: str) -> str:
         self.choose(model)
