@@ -6,7 +6,7 @@ Nothing is followed: no query, no timer.
 
 How fresh an answer is: a poll never misses a commit that this process made before it asked (the hint marks the
 project in the same turn of the loop, and the poll waits for the pull), and nobody else's that is older than
-`FRESH_S`. Within that second the head in memory answers without a query; that is what proofs are worth elsewhere
+`puller.FRESH_S`. Within that second the head in memory answers without a query; that is what proofs are worth elsewhere
 too (F4), and a write's `Safelight-Seq` tells its author when to ask again.
 """
 
@@ -16,17 +16,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from safelight.changes import log as change_log
-from safelight.changes.log import Head, MustRefetch, NoLog
+from safelight.changes.log import Head, NoLog
 from safelight.changes.present import Presenters
 from safelight.db.pool import Database
-from safelight.realtime.line import Line, Told
+from safelight.realtime.line import Line
+from safelight.realtime.puller import LOOK_TIMEOUT_S, Puller, Stats
 from safelight.realtime.tail import (
     TAKE_BYTES_MAX,
     Beat,
@@ -43,23 +43,12 @@ from safelight.realtime.tail import (
     piece,
 )
 
-__all__ = ["Beat", "Changes", "Event", "Feed", "Gap", "Progress", "Quiet", "Slice", "Stats"]
-
 log = structlog.get_logger("realtime")
 
-FRESH_S: Final = 1.0
-"""How long a look at the head counts as a proof."""
 SWEEP_S: Final = 1.0
 """Between two looks at the heads of everything followed."""
-PULL_GAP_S: Final = 0.004
-"""Between two pulls of one project: a busy one is read in batches, a quiet one at once."""
-PULL_LIMIT: Final = 500
 BATCH_MAX: Final = 500
 """Entries a follower is handed at a time."""
-LIVE_AT_ONCE: Final = 500
-"""Lines written to before others get a turn of the loop: some 5 ms."""
-LOOK_TIMEOUT_S: Final = 8.0
-"""A look at the log that takes longer is given up and tried again; who waited for it gets a TimeoutError."""
 CATCH_UPS_MAX: Final = 4
 """Readers of old entries share this many database connections, so that they cannot take the pool from the rest."""
 IDLE_S: Final = 60.0
@@ -75,21 +64,6 @@ select coalesce(max(seq) filter (where at < to_timestamp($3)), min(seq) - 1)
 """
 
 
-@dataclass(slots=True)
-class Stats:
-    """Counters since the start, for metrics."""
-
-    pulls: int = 0
-    entries: int = 0
-    gaps: int = 0
-    catch_ups: int = 0
-    sweeps: int = 0
-    sweep_found: int = 0
-    """Projects in which the sweep found what no hint had told: other people's SQL, or lost hints."""
-    progress_dropped: int = 0
-    failures: int = 0
-
-
 class Feed:
     """`start` it, `hint` it, read from it, `drain` it, `stop` it. One a process, all on one event loop."""
 
@@ -102,19 +76,14 @@ class Feed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = Stats()
-        self.on_pushed: Callable[[list[change_log.Change], int], None] | None = None
-        """Told which changes were just handed to how many followers, for traces (D1). Must not block."""
-        self.on_told: Callable[[int], None] | None = None
-        """Told how many changes were just written to lines, all readers together. Must not block."""
+        self.puller = Puller(db, presenters, self.stats, self._forget, clock=clock)
         self._db = db
-        self._presenters = presenters
         self._relay_progress = relay_progress
         self._clock = clock
         self._budget = RingBudget()
         self._channels: dict[UUID, Channel] = {}
         self._catch_ups = asyncio.Semaphore(CATCH_UPS_MAX)
         self._somebody = asyncio.Event()
-        self._pulls: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -131,7 +100,7 @@ class Feed:
 
     async def stop(self) -> None:
         self.drain()
-        tasks = [task for task in (self._keeper, *self._pulls) if task is not None]
+        tasks = [task for task in (self._keeper, *self.puller.under_way()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,7 +117,7 @@ class Feed:
             if channel is not None:
                 channel.dirty = True
                 if channel.users:
-                    self._kick(channel)
+                    self.puller.kick(channel)
 
     def publish_progress(self, project: UUID, payload: bytes) -> None:
         """Hand JSON to who follows the project now, here and (by the relay) in other processes. Never stored."""
@@ -172,7 +141,7 @@ class Feed:
     async def head(self, project: UUID) -> Head:
         """Where the log ends (see the module's promise of freshness). Raises NoLog."""
         channel = self._open(project)
-        await self._prove(channel)
+        await self.puller.prove(channel)
         return channel.known()
 
     async def read(
@@ -188,7 +157,7 @@ class Feed:
         with self._follow(channel) if wait_s > 0 else contextlib.nullcontext(asyncio.Event()) as woken:
             while True:
                 woken.clear()
-                await self._prove(channel)
+                await self.puller.prove(channel)
                 entries = await self._after(channel, epoch, after, limit)
                 left_s = deadline - self._clock()
                 if entries or left_s <= 0 or self.draining:
@@ -222,7 +191,7 @@ class Feed:
         """
         channel = self._open(project)
         with self._follow(channel) as woken:
-            await self._prove(channel)
+            await self.puller.prove(channel)
             now = channel.known()
             epoch = epoch or now.epoch
             cursor = now.head if after is None else after
@@ -264,7 +233,7 @@ class Feed:
 
     async def _beat(self, channel: Channel) -> Event:
         try:
-            await self._prove(channel)
+            await self.puller.prove(channel)
         except NoLog:
             raise
         except Exception:
@@ -281,20 +250,17 @@ class Feed:
         self.stats.catch_ups += 1
         async with self._catch_ups, self._db.connection() as conn:
             page = await change_log.read(conn, channel.project, after, limit, epoch, bytes_max=TAKE_BYTES_MAX)
-        return piece(map(self._entry, page.changes))
+        return piece(map(self.puller.entry, page.changes))
 
     async def _check(self, channel: Channel, epoch: UUID | None, after: int) -> None:
         if channel.known().head >= after and epoch in (None, channel.epoch):
             return
         channel.dirty = True  # another process may know more than we do: look before refusing
-        await self._prove(channel)
+        await self.puller.prove(channel)
         now = channel.known()
         if now.head < after or epoch not in (None, now.epoch):
             async with self._db.connection() as conn:
                 raise await change_log.must_refetch(conn, channel.project, now)
-
-    def _entry(self, change: change_log.Change) -> Entry:
-        return Entry(change, self._presenters.encode(change), self._clock())
 
     # -- channels
 
@@ -327,112 +293,6 @@ class Feed:
     def _forget(self, channel: Channel) -> None:
         channel.forget()
         self._channels.pop(channel.project, None)
-
-    # -- pulling
-
-    async def _prove(self, channel: Channel) -> None:
-        """Return when memory holds what was committed: by this process before the call, by others FRESH_S ago."""
-        if channel.pull is None and not channel.dirty and self._clock() - channel.fresh_at <= FRESH_S:
-            return
-        await asyncio.shield(self._kick(channel))
-
-    def _kick(self, channel: Channel) -> asyncio.Task[None]:
-        """The pull that is under way, or a new one. It looks again if a hint comes while it looks."""
-        if channel.pull is None:
-            channel.pull = asyncio.create_task(self._pull(channel), name="feed-pull")
-            self._pulls.add(channel.pull)
-            channel.pull.add_done_callback(lambda task: self._pulled(channel, task))
-        return channel.pull
-
-    def _pulled(self, channel: Channel, task: asyncio.Task[None]) -> None:
-        self._pulls.discard(task)
-        channel.pull = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            channel.dirty = True  # the sweep tries again
-            if isinstance(error, NoLog):
-                channel.wake()
-                if not channel.users:
-                    self._forget(channel)
-            else:
-                self.stats.failures += 1
-                log.warning("realtime.pull_failed", project=str(channel.project), error=repr(error))
-        elif channel.dirty and channel.users and not task.cancelled():
-            self._kick(channel)  # hinted in the very last moment
-
-    async def _pull(self, channel: Channel) -> None:
-        while True:
-            pause_s = channel.pulled_at + PULL_GAP_S - self._clock()
-            if pause_s > 0:
-                await asyncio.sleep(pause_s)
-            channel.dirty = False
-            channel.pulled_at = asked_at = self._clock()
-            self.stats.pulls += 1
-            async with asyncio.timeout(LOOK_TIMEOUT_S):
-                try:
-                    has_more = await self._pull_page(channel)
-                except MustRefetch as lost:
-                    await self._begin_anew(channel, Head(lost.epoch, lost.head))
-                    has_more = False
-            if not has_more:
-                channel.fresh_at = asked_at
-                if not channel.dirty:
-                    return
-
-    async def _pull_page(self, channel: Channel) -> bool:
-        async with self._db.connection() as conn:
-            if channel.epoch is None:
-                found = await change_log.heads(conn, [channel.project])
-                if channel.project not in found:
-                    raise NoLog(str(channel.project))
-                channel.begin(found[channel.project])
-                return False
-            page = await change_log.read(conn, channel.project, channel.ring.last, PULL_LIMIT, channel.epoch)
-        before, entries = channel.ring.last, [self._entry(change) for change in page.changes]
-        for entry in entries:
-            channel.ring.append(entry)
-        self.stats.entries += len(entries)
-        if entries:
-            channel.wake_others()
-            await self._tell(channel, before, entries)
-            if channel.users and self.on_pushed is not None:
-                self.on_pushed(page.changes, len(channel.users))
-        return channel.ring.last < page.head
-
-    async def _tell(self, channel: Channel, before: int, entries: list[Entry]) -> None:
-        """Write these to who waits at `before`; wake whoever does not take them."""
-        if not channel.live:
-            return
-        last, epoch, is_small = (
-            entries[-1].seq,
-            channel.epoch,
-            sum(len(each.data) for each in entries) <= TAKE_BYTES_MAX,
-        )
-        told = Told(b"".join([each.frame(epoch) for each in entries])) if epoch is not None and is_small else None
-        count = 0
-        for at, (woken, live) in enumerate(list(channel.live.items()), 1):
-            # Woken meanwhile: it reads for itself, and perhaps its right to is over.
-            if woken.is_set() or channel.live.get(woken) is not live or live.cursor != before:
-                woken.set()
-            elif told is not None and live.line.write(told):
-                live.cursor = last
-                count += 1
-            else:
-                woken.set()
-            if at % LIVE_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        if self.on_told is not None:
-            self.on_told(count * len(entries))
-
-    async def _begin_anew(self, channel: Channel, now: Head) -> None:
-        """Our cursor is of another life: the log was put back, rebuilt, or cut ahead of us. Followers are told."""
-        seen = channel.known()
-        if now.epoch == seen.epoch and now.head < seen.head:
-            async with self._db.connection() as conn:
-                await change_log.renew_epoch(conn, channel.project, seen)
-                now = (await change_log.heads(conn, [channel.project]))[channel.project]
-        log.error("realtime.log_replaced", project=str(channel.project), seen=seen.head, head=now.head)
-        channel.begin(now)
-        channel.wake()
 
     # -- the net
 
@@ -476,7 +336,7 @@ class Feed:
                     continue
                 self.stats.sweep_found += 1
             channel.dirty = True
-            self._kick(channel)
+            self.puller.kick(channel)
 
 
 async def _either(woken: asyncio.Event, timeout_s: float) -> None:

@@ -21,9 +21,10 @@ import structlog
 from starlette.responses import StreamingResponse
 
 from safelight.changes.log import MustRefetch, NoLog
-from safelight.realtime.feed import Beat, Changes, Event, Feed, Gap, Progress
+from safelight.realtime.feed import Feed
 from safelight.realtime.line import Line
 from safelight.realtime.stream_watch import Hold
+from safelight.realtime.tail import Beat, Changes, Event, Gap, Progress
 
 __all__ = ["BadCursor", "Cursor", "cursor_of", "poll", "stream"]
 

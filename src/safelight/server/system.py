@@ -183,8 +183,8 @@ async def _wire(
 
     pushed = Pushed(db, now)
     feed = Feed(db, presenters(media_path), relay_progress=relay(bus, worker_name))
-    feed.on_pushed = pushed.note
-    feed.on_told = lambda changes: metrics.changes_delivered("sse", changes)
+    feed.puller.on_pushed = pushed.note
+    feed.puller.on_told = lambda changes: metrics.changes_delivered("sse", changes)
     hear(bus, feed, worker_name)
     db.on_touch(feed.hint)
     db.on_touch(bus.hint)

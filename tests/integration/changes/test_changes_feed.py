@@ -16,8 +16,9 @@ from safelight.changes.log import MustRefetch, NoLog
 from safelight.changes.present import Presenters
 from safelight.db.pool import Database, Transaction
 from safelight.realtime import feed as feed_module
-from safelight.realtime import tail
-from safelight.realtime.feed import Beat, Changes, Feed, Gap, Progress
+from safelight.realtime import puller, tail
+from safelight.realtime.feed import Feed
+from safelight.realtime.tail import Beat, Changes, Gap, Progress
 
 PATIENCE_S = 30
 
@@ -179,7 +180,7 @@ async def test_a_poll_that_is_up_to_date_costs_no_query_while_the_head_is_proven
         assert (await feed.read(project, epoch=None, after=cursor)).entries == []
     assert feed.stats.pulls == pulls
     await write_by_hand(dsn, project)
-    now += feed_module.FRESH_S + 0.1  # a proof does not last
+    now += puller.FRESH_S + 0.1  # a proof does not last
     assert len((await feed.read(project, epoch=None, after=cursor)).entries) == 1
     await feed.stop()
 

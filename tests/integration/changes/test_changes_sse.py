@@ -140,7 +140,7 @@ async def test_the_stream_begins_with_the_head_and_goes_on_with_each_change(serv
 
 async def test_many_streams_get_every_change_once_and_in_order_and_share_one_write(served):
     told: list[int] = []
-    served.feed.on_told = told.append
+    served.feed.puller.on_told = told.append
     writes = 40
 
     async def follow(opened: asyncio.Event) -> list[int]:
