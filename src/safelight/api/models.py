@@ -18,8 +18,9 @@ from safelight.jobs import offered
 from safelight.jobs.breakers import Known
 from safelight.jobs.errors import InvalidSubmission, JobNotFound
 from safelight.library.page import instant
+from safelight.providers.model import Model, Route, public_model
+from safelight.providers.model_faults import ModelInvalid
 from safelight.providers.model_schema import input_schema
-from safelight.providers.registry import Model, ModelInvalid, Route, public_model
 
 router = APIRouter(tags=["models"])
 PROBLEMS: Final = documented("unauthorized", "forbidden", "not_found", "conflict", "invalid_input", "rate_limited")

@@ -49,7 +49,7 @@ def serve(
     """A server, as the environment (SAFELIGHT_…) says."""
     from safelight.providers.comfyui import WorkflowError
     from safelight.providers.http_template import TemplateError
-    from safelight.providers.registry import RegistryError
+    from safelight.providers.model_file import RegistryError
     from safelight.server.run import serve as run
     from safelight.server.settings import Settings
 

@@ -18,7 +18,7 @@ from safelight.db.pool import AWAY, Conn, Database, Row, Transaction
 from safelight.jobs import breaker
 from safelight.jobs.breaker import WELL, Breaker, Event, Gate, Rule, State
 from safelight.observe.metrics import Metrics
-from safelight.providers.registry import Route
+from safelight.providers.model import Route
 
 log: Final = structlog.get_logger("jobs")
 

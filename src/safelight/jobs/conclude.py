@@ -12,7 +12,7 @@ from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, outcomes, progress, routing, settle, trace
 from safelight.jobs.lifecycle import Stage
 from safelight.jobs.parts import Parts
-from safelight.providers.registry import Route
+from safelight.providers.model import Route
 
 log: Final = structlog.get_logger("jobs")
 

@@ -13,7 +13,9 @@ from typing import Any, Final
 import structlog
 
 from safelight.db.pool import AWAY, Conn, Database, Transaction
-from safelight.providers.registry import Model, ModelInvalid, Registry, alias_taken, read_model
+from safelight.providers.model import Model
+from safelight.providers.model_faults import ModelInvalid, alias_taken, read_model
+from safelight.providers.registry import Registry
 
 log: Final = structlog.get_logger("jobs")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from safelight.jobs.breaker import Gate
-from safelight.providers.registry import Model, Route
+from safelight.providers.model import Model, Route
 
 
 @dataclass(frozen=True, slots=True)

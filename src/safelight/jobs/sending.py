@@ -38,8 +38,8 @@ from safelight.providers.base import (
     SubmitRequest,
     Succeeded,
 )
+from safelight.providers.model import Route
 from safelight.providers.model_input import InputFault, InputInvalid, for_route, validate_input
-from safelight.providers.registry import Route
 
 log: Final = structlog.get_logger("jobs")
 

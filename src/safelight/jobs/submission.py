@@ -13,8 +13,9 @@ import msgspec
 from safelight.credits.pricing import Price, PricingError, Unit, quote
 from safelight.jobs.errors import InvalidSubmission, UnknownModel
 from safelight.jobs.policy import JobPolicy
+from safelight.providers.model import Model, Route
 from safelight.providers.model_input import InputInvalid, expected, validate_input
-from safelight.providers.registry import Model, Registry, Route
+from safelight.providers.registry import Registry
 
 PLACEHOLDER_START: Final = "https://start.invalid/image"
 """Stands for the start image while an input is checked; the real address is made at sending."""

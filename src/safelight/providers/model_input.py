@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from safelight.providers.base import JSON
-from safelight.providers.registry import Field, Model, Route
+from safelight.providers.model import Field, Model, Route
 
 NAMES_MAX = 100
 """Most names in one input: the richest provider models have about forty."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from safelight.providers.base import JSON
+from safelight.providers.model import Field, Model
 from safelight.providers.model_input import TEXT_LENGTH_MAX, URL_LENGTH_MAX
-from safelight.providers.registry import Field, Model
 
 
 def input_schema(model: Model) -> JSON:

@@ -16,7 +16,7 @@ from jobs_world import DESCRIBED, MODELS, REGISTRY
 
 from safelight.providers.base import Capabilities
 from safelight.providers.factory import ProviderSettings, build_providers
-from safelight.providers.registry import Model, Price, Route, RouteInput
+from safelight.providers.model import Model, Price, Route, RouteInput
 
 ADAPTERS = (*tuple(what for what in MODELS if not what.startswith("local") and not what.endswith(" clip")), "kie clip")
 """Every adapter with an emulator, by its first model in the jobs' world; and KIE's Veo, which has a wire of its own."""

@@ -11,7 +11,7 @@ from jobs_world import until
 from safelight.db.pool import Database
 from safelight.jobs.breaker import Answered, Dropped, Failed, Gate, Rule, State
 from safelight.jobs.breakers import Breakers, Key, forget_old
-from safelight.providers.registry import Route
+from safelight.providers.model import Route
 
 FAL = Route(provider="fal", endpoint="fal-ai/fox")
 RULE = Rule(failures_max=2, cool_down_s=0.2, cool_down_max_s=0.2, probe_s=0.4)

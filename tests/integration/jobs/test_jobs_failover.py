@@ -11,7 +11,8 @@ from jobs_world import REGISTRY, Build, World, books_balance, submission, until
 
 from safelight.jobs.breaker import Gate, Rule
 from safelight.jobs.submission import Submission
-from safelight.providers.registry import Model, Registry, Route, RouteInput
+from safelight.providers.model import Model, Route, RouteInput
+from safelight.providers.registry import Registry
 
 _FLUX = REGISTRY.get("fal-ai/flux/schnell")
 assert _FLUX is not None

@@ -17,7 +17,8 @@ from PIL import Image
 
 from safelight.db.pool import Row
 from safelight.jobs.submission import Submission
-from safelight.providers.registry import Model, Price, Registry, Route
+from safelight.providers.model import Model, Price, Route
+from safelight.providers.registry import Registry
 from safelight.providers.signed import secret_bytes
 
 

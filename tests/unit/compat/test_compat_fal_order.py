@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safelight.compat.fal.app_id import base_of, find_model, normalized
 from safelight.compat.fal.order import KEY_MAX, key_of, order
 from safelight.jobs.errors import InvalidSubmission
-from safelight.providers.registry import Model, Price, Registry, Route
+from safelight.providers.model import Model, Price, Route
+from safelight.providers.registry import Registry
 
 SHIPPED = Registry.load()
 

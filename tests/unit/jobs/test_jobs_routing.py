@@ -7,7 +7,8 @@ import pytest
 
 from safelight.jobs.breaker import Gate
 from safelight.jobs.routing import Choice, choose, usable
-from safelight.providers.registry import Registry, Route
+from safelight.providers.model import Route
+from safelight.providers.registry import Registry
 
 A, B, C = (Route(provider=name, endpoint=f"{name}/fox") for name in "abc")
 _SHIPPED = Registry.load().get("local/aurora")

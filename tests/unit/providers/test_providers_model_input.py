@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safelight.providers.model import Model
 from safelight.providers.model_input import InputInvalid, expected, validate_input
-from safelight.providers.registry import Model, Registry
+from safelight.providers.registry import Registry
 
 REGISTRY = Registry.load()
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safelight.providers.model import Field, Model, Route, RouteInput
 from safelight.providers.model_input import InputInvalid, for_route, validate_input
 from safelight.providers.model_schema import input_schema
-from safelight.providers.registry import Field, Model, Registry, Route, RouteInput
+from safelight.providers.registry import Registry
 
 MODELS = list(Registry.load())
 SHAPES = st.one_of(

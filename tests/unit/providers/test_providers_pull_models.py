@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from safelight.providers.model import Price, Route
+from safelight.providers.model_file import RegistryError
 from safelight.providers.model_input import validate_input
-from safelight.providers.registry import Price, Registry, RegistryError, Route
+from safelight.providers.registry import Registry
 
 
 def read(tmp_path: Path, text: str) -> Registry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from safelight.providers.registry import Model, Registry
+from safelight.providers.model import Model
+from safelight.providers.registry import Registry
 
 OWN: Final = "safelight/"
 """fal's clients take no id without a slash: `safelight/veo3` means the model `veo3`."""

@@ -29,7 +29,7 @@ from safelight.compat.fal.door import PATH, Door
 from safelight.compat.fal.errors import Database, detail, flat, invalid
 from safelight.compat.fal.wire import Answer, BadRequest, read_object
 from safelight.media.uploads import BYTES_MAX, Upload
-from safelight.providers.registry import Model
+from safelight.providers.model import Model
 
 TOKEN_TTL: Final = timedelta(hours=1)
 TOKEN_MAX: Final = 2_000

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from safelight.jobs.errors import InvalidSubmission
 from safelight.jobs.submission import Submission
-from safelight.providers.registry import Model
+from safelight.providers.model import Model
 
 COUNT: Final = "num_images"
 """How fal's models call the number of results; understood for every model."""

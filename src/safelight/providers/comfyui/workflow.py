@@ -20,7 +20,8 @@ import msgspec
 
 from safelight.providers.base import JSON
 from safelight.providers.loose_json import as_object
-from safelight.providers.registry import Model, faults_of
+from safelight.providers.model import Model
+from safelight.providers.model_faults import faults_of
 from safelight.providers.toml_lines import Lines, of_validation, where
 from safelight.providers.toml_lines import Path as At
 

@@ -19,7 +19,8 @@ from safelight.providers.http_template.blanks import ENDPOINT
 from safelight.providers.http_template.checks import Fault, api_of, faults, secret_of
 from safelight.providers.http_template.description import Description
 from safelight.providers.http_template.selector import Selector
-from safelight.providers.registry import Model, faults_of
+from safelight.providers.model import Model
+from safelight.providers.model_faults import faults_of
 from safelight.providers.toml_lines import Lines, of_validation, where
 from safelight.providers.toml_lines import Path as At
 
