@@ -1,4 +1,3 @@
-import type { Answer } from './api';
 import { createAwaiting } from './awaiting';
 import { createCanvasMutations } from './canvasMutations';
 import { askToHeal, onHeal, tellPage } from './domEvents';
@@ -7,12 +6,14 @@ import type { Feed, FeedSnapshot, Mode } from './feedShape';
 import { ages, proven } from './freshness';
 import { newJobId } from './generationId';
 import { createHoldings } from './holdings';
+import { createJobMutations } from './jobMutations';
 import { keys } from './keys';
 import type { OpenLine } from './line';
+import { createLocalNotes } from './localNotes';
 import { createMutations } from './mutations';
 import { GENERATIONS, JOBS, type List, type Page, putRow } from './patch';
-import { type Draft, overdue } from './placeholders';
-import type { Heard, Local, News, Project, ProjectOptions } from './projectShape';
+import { overdue } from './placeholders';
+import type { Heard, News, Project, ProjectOptions } from './projectShape';
 import { readJobs, readRest } from './reading';
 import {
   type Change,
@@ -26,9 +27,8 @@ import { createScheduler } from './scheduler';
 import { seqOf } from './seqs';
 import { answered, anyTime, offset, reached, type ServerClock, stamped } from './serverClock';
 import { realtimeUrlOf, socketLine } from './socketLine';
-import { added, createStore, patchStore, removed } from './store';
+import { createStore } from './store';
 import { streamLine } from './streamLine';
-import { submitJob } from './submission';
 import { createTabs, type Tabs } from './tabs';
 import { createTelemetry } from './telemetry';
 
@@ -44,15 +44,7 @@ export function createProject(options: ProjectOptions): Project {
   const base = `/v1/projects/${project}`;
   const scheduler = createScheduler(page.clockwork);
   const { now } = scheduler;
-  const draftsKey = `safelight.drafts.${project}`;
-  const dismissedKey = `safelight.dismissed.${project}`;
-  const local = createStore<Local>({
-    drafts: page.session.read<readonly Draft[]>(draftsKey, []),
-    arrived: new Set(),
-    dismissed: new Set(page.durable.read<string[]>(dismissedKey, [])),
-    canceling: new Set(),
-    retrying: new Set(),
-  });
+  const local = createLocalNotes(project, page);
   const heard = createStore<ReadonlyMap<string, Heard>>(new Map());
   const listeners = new Set<(news: News) => void>();
   let config: ClientConfig = {};
@@ -66,28 +58,15 @@ export function createProject(options: ProjectOptions): Project {
     for (const listener of [...listeners]) listener(news);
   };
   const awaiting = createAwaiting(scheduler, (jobId) => tell({ kind: 'late', jobId }));
-  const change = (patch: (value: Local) => Partial<Local>): void => patchStore(local, patch);
-  const keepDrafts = (): void => page.session.write(draftsKey, local.get().drafts);
   const jobs = (): List<Job> | undefined => cache.getQueryData(keys.jobs(project)) as List<Job> | undefined;
   const generations = (): List<Generation> | undefined =>
     cache.getQueryData(keys.generations(project)) as List<Generation> | undefined;
+  const shedDrafts = (): void => local.shedDrafts(() => new Set(jobs()?.rows.map((job) => job.id)));
 
   function learn(table: string, row: { readonly id: string }, seq: number): void {
     holdings.learn(table, row, seq);
     if (table === 'jobs') shedDrafts();
   }
-
-  function shedDrafts(): void {
-    const { drafts } = local.get();
-    if (drafts.length === 0) return;
-    const known = new Set(jobs()?.rows.map((job) => job.id));
-    const rest = drafts.filter((draft) => !known.has(draft.request.id));
-    if (rest.length === drafts.length) return;
-    change(() => ({ drafts: rest }));
-    keepDrafts();
-  }
-
-  const arrivedNow = (ids: string[]): void => change(({ arrived }) => ({ arrived: added(arrived, ...ids) }));
 
   function hear(id: string, progress: Progress | null): void {
     if (progress === null) return;
@@ -102,7 +81,7 @@ export function createProject(options: ProjectOptions): Project {
     const loaded = Math.min(REREAD_MAX, Math.max(PAGE, generations()?.rows.length ?? 0));
     const { list, wallet, missing } = await readRest(api, project, loaded, missingOf(jobList));
     for (const job of jobList.rows) if (isUnfinished(job)) hear(job.id, job.progress);
-    arrivedNow(list.rows.map((row) => row.id));
+    local.arrived(list.rows.map((row) => row.id));
     const again = generations() !== undefined;
     cache.setQueryData(keys.generations(project), list);
     cache.setQueryData(
@@ -132,7 +111,7 @@ export function createProject(options: ProjectOptions): Project {
     for (const entry of entries) clock = reached(clock, Date.parse(entry.at), at);
     holdings.take(entries);
     const results = entries.filter((entry) => entry.table === 'generations');
-    if (results.length > 0) arrivedNow(results.map((entry) => entry.id));
+    if (results.length > 0) local.arrived(results.map((entry) => entry.id));
     const jobEntries = entries.filter((entry) => entry.table === 'jobs' && entry.row !== null);
     if (jobEntries.length > 0) shedDrafts();
     mutations.passed();
@@ -149,7 +128,7 @@ export function createProject(options: ProjectOptions): Project {
       const job = row as Job;
       if (isUnfinished(job)) {
         hear(job.id, job.progress);
-        change(({ dismissed }) => ({ dismissed: removed(dismissed, job.id) })); // tried again
+        local.undismiss(job.id);
       } else settle(job);
     }
     // A row that the server could not show: only reading everything tells.
@@ -163,10 +142,8 @@ export function createProject(options: ProjectOptions): Project {
       next.delete(job.id);
       return next;
     });
-    change(({ canceling, retrying }) => ({
-      canceling: removed(canceling, job.id),
-      retrying: removed(retrying, job.id),
-    }));
+    local.unmark('canceling', job.id);
+    local.unmark('retrying', job.id);
     awaiting.end(job.id);
     if (!isUnfinished(job)) tell({ kind: job.status, job } as News);
   }
@@ -230,7 +207,7 @@ export function createProject(options: ProjectOptions): Project {
         pulse.set(next);
         if (before.mode !== next.mode || before.transport !== next.transport) tabs.beat();
       },
-      jobsActive: () => local.get().drafts.length > 0 || (jobs()?.rows.some(isUnfinished) ?? false),
+      jobsActive: () => local.store.get().drafts.length > 0 || (jobs()?.rows.some(isUnfinished) ?? false),
     },
     scheduler,
     ownLines,
@@ -263,8 +240,8 @@ export function createProject(options: ProjectOptions): Project {
       rows: generations()?.rows ?? [],
       jobs: jobs()?.rows ?? [],
       drafts: [],
-      arrived: local.get().arrived,
-      dismissed: local.get().dismissed,
+      arrived: local.store.get().arrived,
+      dismissed: local.store.get().dismissed,
     };
     const missing = overdue(shelf, serverNow(), OVERDUE_GRACE_MS);
     if (missing.length === 0 || pulse.get().mode === 'offline') return;
@@ -273,7 +250,7 @@ export function createProject(options: ProjectOptions): Project {
       body: { ids },
     });
     for (const row of data.items) learn('generations', row, seq ?? 0);
-    arrivedNow(missing); // there or not, we have looked: nothing waits for ever
+    local.arrived(missing); // there or not, we have looked: nothing waits for ever
   }
 
   // --- doing ---------------------------------------------------------------------------------------------------
@@ -284,64 +261,16 @@ export function createProject(options: ProjectOptions): Project {
     knownAt: (id) => seqOf(generations()?.seqs, id),
   });
   const canvas = createCanvasMutations(api, project, cache, writes);
-
-  function send(draft: Draft): void {
-    const { request } = draft;
-    awaiting.begin(request.id);
-    const askedAt = now();
-    void submitJob(api, project, request, {
-      sleep: scheduler.sleep,
-      random: scheduler.random,
-      alreadyThere: () => jobs()?.rows.find((job) => job.id === request.id) ?? null,
-      isOnline: page.online,
-    }).then((outcome) => {
-      if (outcome.kind === 'accepted') {
-        const { job, seq } = outcome;
-        if (outcome.isFirstTry) clock = answered(clock, Date.parse(job.created_at), askedAt);
-        if (seq !== null) learn('jobs', job, seq);
-        else feed.kick();
-        return;
-      }
-      const refused: Draft = { ...draft, trouble: outcome.trouble };
-      awaiting.end(request.id);
-      change(({ drafts }) => ({
-        drafts: drafts.map((other) => (other.request.id === request.id ? refused : other)),
-      }));
-      keepDrafts();
-      tell({ kind: 'refused', draft: refused });
-    });
-  }
-
-  function putDraft(draft: Draft): void {
-    change(({ drafts }) => ({
-      drafts: [draft, ...drafts.filter((other) => other.request.id !== draft.request.id)],
-    }));
-    keepDrafts();
-    send(draft);
-  }
-
-  /** A write about one job, marked as under way until its end is known. */
-  async function aboutJob(id: string, path: string, mark: 'canceling' | 'retrying'): Promise<Answer<Job>> {
-    change((value) => ({ [mark]: added(value[mark], id) }));
-    try {
-      const answer = await api.call<Job>('POST', path);
-      if (answer.data !== null && answer.seq !== null) learn('jobs', answer.data, answer.seq);
-      else feed.kick();
-      return answer;
-    } catch (error) {
-      change((value) => ({ [mark]: removed(value[mark], id) }));
-      throw error;
-    }
-  }
-
-  function dismiss(jobId: string): void {
-    change(({ dismissed, drafts }) => ({
-      dismissed: added(dismissed, jobId),
-      drafts: drafts.filter((draft) => draft.request.id !== jobId),
-    }));
-    keepDrafts();
-    page.durable.write(dismissedKey, [...local.get().dismissed].slice(-200));
-  }
+  const { resume, ...jobMutations } = createJobMutations(api, project, local, awaiting, scheduler, {
+    ...writes,
+    serverNow,
+    isOnline: page.online,
+    known: (id) => jobs()?.rows.find((job) => job.id === id) ?? null,
+    stamped: (createdAt, askedAt) => {
+      clock = answered(clock, createdAt, askedAt);
+    },
+    refused: (draft) => tell({ kind: 'refused', draft }),
+  });
 
   function recover(): void {
     if (tabs.role() === 'follower') tabs.say({ t: 'recover', from: tabs.id });
@@ -357,7 +286,7 @@ export function createProject(options: ProjectOptions): Project {
   return {
     project,
     api,
-    local,
+    local: local.store,
     heard,
     pulse,
     freshness,
@@ -394,7 +323,7 @@ export function createProject(options: ProjectOptions): Project {
       feed.setOnline(page.online());
       configure();
       feed.start();
-      for (const draft of local.get().drafts) if (draft.trouble === null) send(draft);
+      resume();
       return () => {
         for (const off of offs) off();
         tabs.stop();
@@ -404,22 +333,8 @@ export function createProject(options: ProjectOptions): Project {
       };
     },
     recover,
-    submit: (request) => putDraft({ request, createdAt: new Date(serverNow()).toISOString(), trouble: null }),
-    async retry(id) {
-      const draft = local.get().drafts.find(({ request }) => request.id === id);
-      if (draft) {
-        putDraft({ ...draft, trouble: null });
-        return;
-      }
-      awaiting.begin(id);
-      const { data } = await aboutJob(id, `/v1/jobs/${id}/retry`, 'retrying');
-      change(({ retrying }) => ({ retrying: removed(retrying, id) }));
-      if (data.id !== id) dismiss(id); // a new job took its place
-    },
-    async cancel(id) {
-      await aboutJob(id, `/v1/jobs/${id}/cancel`, 'canceling');
-    },
-    dismiss,
+    ...jobMutations,
+    dismiss: local.dismiss,
     async renew(id) {
       const { data, seq } = await api.call<Page<Generation>>('POST', `${base}/generations/by-ids`, {
         body: { ids: [id] },
@@ -430,7 +345,7 @@ export function createProject(options: ProjectOptions): Project {
     readList: holdings.readList,
     async loadMore(key = keys.generations(project), path = '/generations?', rule = GENERATIONS) {
       const rows = await holdings.append(key, path, rule);
-      arrivedNow(rows.map((row) => row.id));
+      local.arrived(rows.map((row) => row.id));
     },
     painted: (row) => telemetry.painted(row.id, feed.snapshot().transport, now() + offset(clock)),
     serverNow,
@@ -441,7 +356,7 @@ export function createProject(options: ProjectOptions): Project {
       role: tabs.role(),
       tab: tabs.id,
       freshness: ages(freshness.get(), now()),
-      pending: local.get().drafts.map((draft) => draft.request.id),
+      pending: local.store.get().drafts.map((draft) => draft.request.id),
       timers: scheduler.pending(),
       config,
       clockOffsetMs: offset(clock),
