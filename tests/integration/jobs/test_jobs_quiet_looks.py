@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from jobs_world import Build, World, now, until
 
@@ -87,4 +87,36 @@ async def test_a_word_of_progress_that_meets_the_jobs_end_is_not_left_behind(bui
 
             await until(waits, "the report to wait for the end")
         await reporting
+    assert await world.value("select count(*) from job_progress") == 0
+
+
+async def test_a_job_that_ends_while_a_word_of_progress_is_written_leaves_it_not_behind(build: Build):
+    world = await build(workers=0)
+    job_id, job = await claimed(world)
+    await world.rows(
+        "with began as (update jobs set stage = 'submitting', attempt = 1 where id = $1 returning id, project_id)"
+        " insert into attempts (id, job_id, project_id, number, provider, endpoint, token_hash)"
+        " select gen_random_uuid(), id, project_id, 1, 'local', 'aurora', '' from began returning 1",
+        job_id,
+    )
+    picture = {"kind": "image", "mime": "image/png", "bytes": 1, "files": {}, "meta": {}}
+    output = {"id": str(uuid4()), "output_index": 0, **picture}
+    result = [{"job_id": str(job_id), "attempt": 1, "cost": None, "outputs": [output]}]
+    board = ProgressBoard(world.db, lambda *_: None)
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+    async def end() -> list[Row]:
+        query = "select id from settle($1, '[]', '{}', array['submitting'], false, now())"
+        return await world.rows(query, result)
+
+    async with world.db.connection() as telling:
+        async with telling.transaction():
+            await board.report(telling, job, Progress(Stage.RUNNING, percent=50.0), None)
+            ending = asyncio.create_task(end())
+
+            async def waits() -> bool:
+                return await world.value(waiting) == 1
+
+            await until(waits, "the end to wait for the word")
+        assert [row["id"] for row in await ending] == [job_id]
     assert await world.value("select count(*) from job_progress") == 0

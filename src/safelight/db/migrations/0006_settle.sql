@@ -85,8 +85,6 @@ begin
         from done d where a.job_id = d.id and a.number = d.attempt
     ), worked as (
         delete from job_work w where w.job_id = any (ids)
-    ), progressed as (
-        delete from job_progress p where p.job_id = any (ids)
     ), heard as (
         update inbox set processed_at = p_now, outcome = 'settled'
         where id = any (p_inbox) and job_id = any (ids) and processed_at is null
@@ -96,6 +94,9 @@ begin
     from jsonb_to_recordset(p_steps) as s (job_id uuid, attempt int, step text, at timestamptz, detail jsonb)
     where s.job_id = any (ids)
     union all select id, attempt, 'committed', clock_timestamp(), null from done;
+
+    -- By a later snapshot than job_work's: a word of progress that held that row (jobs/progress.py) is seen by now.
+    delete from job_progress p where p.job_id = any (ids);
 
     return query select * from unnest(ids, projects, providers, endpoints, targets, begins);
 end $$;
