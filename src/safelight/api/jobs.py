@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
@@ -197,13 +197,20 @@ async def allowed_job(ctx: Context, who: Principal, job_id: UUID, action: Action
 
 
 @router.get("/v1/jobs/{job}", response_model=resources.Job, responses=_JOB_PROBLEMS, summary="Read a job")
-async def read_job(job: UUID, ctx: Ctx, who: Who) -> Response:
+async def read_job(
+    job: UUID,
+    ctx: Ctx,
+    who: Who,
+    leave_out: Annotated[
+        Literal["input"] | None, Query(description="An input above 64 kB need not come along: it is shown as in lists")
+    ] = None,
+) -> Response:
     """Read-through: if the provider has been silent for a while, it is looked at first, once for all readers (J5)."""
     row = await allowed_job(ctx, who, job, "read")
     await ctx.jobs.refresh(job, row["stage"])
     async with ctx.db.snapshot() as conn:
         seq = await reads.head(conn, row["project_id"])
-        row = await reads.job(conn, job)
+        row = await (reads.job(conn, job) if leave_out else reads.whole_job(conn, job))
     if row is None:
         raise JobNotFound
     return answer(shown(ctx, row), seq=seq)

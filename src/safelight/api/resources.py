@@ -67,6 +67,10 @@ class Job(BaseModel):
     cancel_requested_at: datetime | None
     tags: list[str]
     metadata: dict[str, Any]
+    left_out: list[Literal["input"]] = Field(
+        default=[],
+        description="`input`: above 64 kB, so files and endless texts in it are cut here; read the job for all of it",
+    )
 
 
 class JobPage(BaseModel):

@@ -85,22 +85,23 @@ class PullService:
                 job = await reads.job(conn, lease.job_id)
                 if job is None:
                     return None
+                given = await reads.whole_input(conn, job)
                 url = None
                 if job["start"] is not None:
                     url = await start_url(conn, job["project_id"], job["start"], media_url)
             try:
-                return Claimed(lease, job, self._input(job, url))
+                return Claimed(lease, job, self._input(job, given, url))
             except InputInvalid as error:
                 said = await self.desk.fail(lease.job_id, lease.token, "invalid_input", str(error), retryable=False)
                 self._look(said.job_id)
         return None
 
-    def _input(self, job: Row, url: str | None) -> dict[str, Any]:
+    def _input(self, job: Row, given: dict[str, Any], url: str | None) -> dict[str, Any]:
         """Raises InputInvalid: the model, or the start image, is not what it was at the submit."""
         model = self.parts.models.get(job["model"])
         if model is None:
-            return dict(job["input"])
-        return validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=self.parts.allow_emulator)
+            return given
+        return validate_input(model, given, n=job["n"], start_url=url, allow_emulator=self.parts.allow_emulator)
 
     async def beat(self, job: Row, token: str, word: Word, *, lease_s: float | None) -> Beat:
         """Extend the lease and tell the progress. Raises JobConflict."""

@@ -31,8 +31,23 @@ _FROM: Final = """
 
 
 async def job(conn: Conn, job_id: UUID) -> Row | None:
-    """The job with its progress."""
+    """The job with its progress, and of a large input what is shown of it."""
     return await conn.fetchrow(f"select {_COLUMNS} {_FROM} where j.id = $1", job_id)
+
+
+async def whole_input(conn: Conn, job: Row) -> dict[str, Any]:
+    """What was asked for, however large (0011_inputs.sql). `job` is its row."""
+    if not job["left_out"]:
+        return job["input"]
+    return await conn.fetchval("select input from job_inputs where job_id = $1", job["id"])
+
+
+async def whole_job(conn: Conn, job_id: UUID) -> Row | None:
+    """As `job`, with all of its input."""
+    row = await job(conn, job_id)
+    if row is None or not row["left_out"]:
+        return row
+    return {**row, "input": await whole_input(conn, row), "left_out": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ def present_job(
 ) -> dict[str, Any]:
     """A job as the API shows it. Works for a table's row and for one joined with its progress. Pure."""
     stage = Stage(row["stage"])
+    left_out = row.get("left_out")  # entries of the log may be older than the column
     return {
         "id": str(row["id"]),
         "project_id": str(row["project_id"]),
@@ -111,6 +127,7 @@ def present_job(
         "cancel_requested_at": instant(row["cancel_requested_at"]),
         "tags": row["tags"],
         "metadata": row["metadata"],
+        **({"left_out": left_out} if left_out else {}),
     }
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from safelight.db.group_commit import GroupCommit
 from safelight.db.pool import Conn, Row, Transaction
-from safelight.jobs import attempts, breaker, decide, limits, progress, routing, trace, words
+from safelight.jobs import attempts, breaker, decide, limits, progress, reads, routing, trace, words
 from safelight.jobs.breakers import Key
 from safelight.jobs.conclude import conclude, next_route, requeue, routes_of, view
 from safelight.jobs.decide import Progress
@@ -176,9 +176,12 @@ class Sending:
         return [outcomes[job["id"]] for job in jobs]
 
     async def _complete_input(self, job: Row, route: Route) -> dict[str, object]:
-        model = self._parts.models.get(job["model"])
+        model, given = self._parts.models.get(job["model"]), job["input"]
+        if job["left_out"]:
+            async with self._parts.db.connection() as conn:
+                given = await reads.whole_input(conn, job)
         if model is None:
-            return dict(job["input"])
+            return dict(given)
         url = None
         if job["start"] is not None:
             async with self._parts.db.connection() as conn:
@@ -187,7 +190,7 @@ class Sending:
                 # Without it the provider would make, and bill, something else.
                 raise InputInvalid([InputFault(("body", "start"), "The start image is no longer there", "not_found")])
         allow_emulator = self._parts.allow_emulator
-        complete = validate_input(model, job["input"], n=job["n"], start_url=url, allow_emulator=allow_emulator)
+        complete = validate_input(model, given, n=job["n"], start_url=url, allow_emulator=allow_emulator)
         return for_route(route, complete)
 
     async def _ask(self, job: Row, provider: Provider, request: SubmitRequest) -> LetGo | None:

@@ -17,6 +17,7 @@ from safelight.jobs.starts import start_key
 from safelight.jobs.submission import Complete, Fingerprint, Submission
 from safelight.library import placing
 from safelight.library.errors import LibraryError
+from safelight.providers.abridged import abridged
 
 TAKEN_MAX: Final = 64
 """Submits in one transaction: their wallets stay locked until it commits."""
@@ -86,18 +87,24 @@ async def mark_origin(conn: Conn, origin: str | None) -> None:
 
 
 _INSERT: Final = """
-    with made as (
+    with given as (
+        select * from jsonb_to_recordset($1::jsonb) as t (id uuid, project_id uuid, model text, provider text,
+            endpoint text, kind text, input jsonb, n int, target jsonb, template text, variables jsonb,
+            start text, quoted bigint, priority int, tags text[], metadata jsonb, webhook_url text,
+            deadline_at timestamptz, request_hash bytea, created_by text, created_at timestamptz, pinned boolean,
+            whole jsonb)
+    ), made as (
         insert into jobs (id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
             quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at,
-            pinned)
+            pinned, left_out)
         select id, project_id, model, provider, endpoint, kind, input, n, target, template, variables, start,
             quoted, priority, tags, metadata, webhook_url, deadline_at, request_hash, created_by, created_at,
-            pinned
-        from jsonb_to_recordset($1::jsonb) as t (id uuid, project_id uuid, model text, provider text, endpoint text,
-            kind text, input jsonb, n int, target jsonb, template text, variables jsonb, start text, quoted bigint,
-            priority int, tags text[], metadata jsonb, webhook_url text, deadline_at timestamptz,
-            request_hash bytea, created_by text, created_at timestamptz, pinned boolean)
+            pinned, case when whole is null then '{}' else array['input'] end
+        from given
         on conflict (id) do nothing returning *
+    ), kept as (
+        insert into job_inputs (job_id, input) select g.id, g.whole from given g join made using (id)
+        where g.whole is not null
     ), worked as (
         insert into job_work (job_id, project_id, provider, priority, look_at)
         select id, project_id, provider, priority, now() from made
@@ -110,6 +117,7 @@ _INSERT: Final = """
 
 def _record(draft: Draft) -> dict[str, Any]:
     submission, whole = draft.submission, draft.whole
+    shown = abridged(whole.input)
     return {
         "id": draft.job_id,
         "project_id": draft.project_id,
@@ -117,7 +125,8 @@ def _record(draft: Draft) -> dict[str, Any]:
         "provider": whole.provider,
         "endpoint": whole.endpoint,
         "kind": whole.model.kind,
-        "input": whole.input,
+        "input": whole.input if shown is None else shown,
+        "whole": None if shown is None else whole.input,
         "n": submission.n,
         "target": submission.target,
         "template": submission.template,

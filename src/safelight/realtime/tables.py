@@ -25,7 +25,7 @@ TABLES: Final[Mapping[str, Columns]] = {
         "variables": "jsonb", "start": "text", "quoted": "int8", "charged": "int8", "priority": "int4",
         "error": "jsonb", "generations": "_uuid", "tags": "_text", "metadata": "jsonb", "created_at": "timestamptz",
         "submitted_at": "timestamptz", "completed_at": "timestamptz", "deadline_at": "timestamptz",
-        "cancel_requested_at": "timestamptz",
+        "cancel_requested_at": "timestamptz", "left_out": "_text",
     },
     "generations": {
         "id": "uuid", "project_id": "uuid", "job_id": "uuid", "output_index": "int4", "kind": "text", "mime": "text",

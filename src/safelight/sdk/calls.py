@@ -94,6 +94,11 @@ def get_job(job: Id) -> Call[JobInfo]:
     return Call("GET", f"/v1/jobs/{job}", JobInfo)
 
 
+def look_at_job(job: Id) -> Call[JobInfo]:
+    """As `get_job`; a large input does not come along at every look."""
+    return Call("GET", f"/v1/jobs/{job}", JobInfo, {"leave_out": "input"})
+
+
 def list_jobs(
     project: Id,
     *,

@@ -72,7 +72,10 @@ class Follow:
 
     def looked(self, job: JobInfo) -> list[JobEvent]:
         """The job itself, as the server has it now."""
-        before, self.job = self.job, job
+        before = self.job
+        if job.left_out and not before.left_out:  # it never changes, and we have all of it
+            job = msgspec.structs.replace(job, input=before.input, left_out=[])
+        self.job = job
         self._is_puzzled = False
         if (job.stage, job.status, job.attempt) != (before.stage, before.status, before.attempt):
             return [Changed(job)]

@@ -59,6 +59,8 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     tags: list[str] = []
     metadata: dict[str, Any] = {}
+    left_out: list[str] = []
+    """`input`: it is large, and files in it are cut here. `client.jobs.get(id)` has all of it."""
 
     @property
     def is_over(self) -> bool:

@@ -34,6 +34,13 @@ def test_a_start_image_inside_the_input_is_named_and_not_sent():
     assert body["data"]["left_out"] == ["job.input"]
 
 
+def test_an_input_that_was_cut_before_is_said_to_be_not_whole():
+    job = {"id": "j", "input": {"prompt": "a fox", "image": "data:… (2,000,000 characters)"}, "left_out": ["input"]}
+    body = json.loads(event.body("job.completed", AT, job, []))
+    assert body["data"]["job"] == job
+    assert body["data"]["left_out"] == ["job.input"]
+
+
 def test_a_long_prompt_is_sent_whole():
     body = told({"prompt": "fox " * 5_000})
     assert body["data"]["job"]["input"]["prompt"] == "fox " * 5_000

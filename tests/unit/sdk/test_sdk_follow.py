@@ -60,6 +60,13 @@ def test_a_retry_is_news_although_the_stage_is_the_same() -> None:
     assert Follow(BEGUN).looked(job(attempt=2)) == [Changed(job(attempt=2))]
 
 
+def test_news_of_the_job_do_not_take_a_large_input_away_from_who_has_it() -> None:
+    follow = Follow(job(input={"image": "data:…whole"}))
+    running = job(stage="running", input={"image": "data:… (2,000,000 characters)"}, left_out=["input"])
+    follow.heard("job", said(running))
+    assert (follow.job.stage, follow.job.input, follow.job.left_out) == ("running", {"image": "data:…whole"}, [])
+
+
 @pytest.mark.parametrize(("name", "data"), [("job", "{"), ("progress", "nonsense"), ("end", "null"), ("log", "{")])
 def test_an_event_that_cannot_be_read_makes_us_look_at_the_job_itself(name: str, data: str) -> None:
     follow = Follow(BEGUN)

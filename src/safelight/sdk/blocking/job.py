@@ -73,7 +73,7 @@ class Job:
                 return
             if is_past(until):
                 raise WaitTimeout(self.info, time.monotonic() - began)
-            info = self._client.send(calls.get_job(self.id), tries_max=TRIES_PATIENT, until=until)
+            info = self._client.send(calls.look_at_job(self.id), tries_max=TRIES_PATIENT, until=until)
             for event in follow.looked(info):
                 self.info = follow.job
                 yield event
