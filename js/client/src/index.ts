@@ -48,3 +48,4 @@ export { added, createStore, removed, type Store } from './store';
 export type { Outcome, Trouble } from './submission';
 export type { Role } from './tabs';
 export { type Age, serverAge, VERSION } from './version';
+export { isWhole, wholeJob } from './wholeJob';

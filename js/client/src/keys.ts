@@ -12,6 +12,8 @@ export const keys = {
   edges: (project: string) => ['nodes', project, 'edges'] as const,
   templates: (project: string) => ['templates', project] as const,
   entries: (project: string) => ['credits', project, 'entries'] as const,
+  /** Of a job that lists cut; it never changes. */
+  input: (job: string) => ['job-input', job] as const,
   trace: (job: string) => ['trace', job] as const,
   generations: (project: string) => ['unified-generations', 'project', project] as const,
   credits: (project: string) => ['credits', project] as const,

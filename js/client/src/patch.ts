@@ -1,5 +1,6 @@
 import type { CanvasEdge, CanvasNode, Change, Generation, Job, Shot } from './resources';
 import { NO_SEQS, type Seqs, seqOf, withSeq, withSeqs } from './seqs';
+import { keepingInput } from './wholeJob';
 
 /**
  * A list as the cache holds it. Every row remembers the `seq` it was read at, so that an entry which a page or
@@ -41,7 +42,7 @@ export const GENERATIONS: Rule<Generation> = {
 };
 
 /** Every job this page has heard of; which of them have tiles is for `placeholders.ts` to say. */
-export const JOBS: Rule<Job> = { belongs: () => true, compare: newestFirst };
+export const JOBS: Rule<Job> = { belongs: () => true, compare: newestFirst, complete: keepingInput };
 
 const byPosition = (a: string | null, b: string | null): number =>
   a === b ? 0 : a === null ? 1 : b === null ? -1 : a < b ? -1 : 1;

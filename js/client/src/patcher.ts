@@ -12,6 +12,7 @@ import {
   SHOTS,
 } from './patch';
 import type { Change, Generation, Job, JobCounts, Shot, ShotCounts, ShotPlace, Wallet } from './resources';
+import { keepingInput } from './wholeJob';
 
 /**
  * One entry of the log over whatever an app has cached under the canonical keys (F2). Our own lists are patched
@@ -184,7 +185,7 @@ function countedInShots(list: CountedShots, change: Change): CountedShots {
 function patchedForeign(data: unknown, change: Change): unknown {
   if (Array.isArray(data)) return patchedArray(data, change);
   if (!isRecord(data)) return data;
-  if (data.id === change.id) return change.row === null ? data : { ...data, ...(change.row as object) };
+  if (data.id === change.id) return change.row === null ? data : renewed(data, change);
   for (const name of ['items', 'pages', 'data'] as const) {
     const inner = data[name];
     if (typeof inner !== 'object' || inner === null) continue;
@@ -194,6 +195,12 @@ function patchedForeign(data: unknown, change: Change): unknown {
   return data;
 }
 
+function renewed(row: Record<string, unknown>, { table, row: said }: Change): unknown {
+  if (table !== 'jobs') return { ...row, ...(said as object) };
+  // An app may keep a few fields only, and no input.
+  return { ...row, ...keepingInput(said as Job, isRecord(row.input) ? (row as unknown as Job) : undefined) };
+}
+
 function patchedArray(rows: readonly unknown[], change: Change): readonly unknown[] {
   const gone = change.op === 'delete' || placedAway(change.row);
   let touched = false;
@@ -201,7 +208,7 @@ function patchedArray(rows: readonly unknown[], change: Change): readonly unknow
   for (const row of rows) {
     if (isRecord(row) && row.id === change.id) {
       touched = true;
-      if (!gone) next.push({ ...row, ...(change.row as object) });
+      if (!gone) next.push(renewed(row, change));
     } else if (isRecord(row) && !('id' in row)) {
       const inner = patchedForeign(row, change);
       touched ||= inner !== row;

@@ -48,7 +48,7 @@ export async function readRest(
     api.call<Page<Generation>>('GET', `${base}/generations?limit=${limit}`),
     api.call<Wallet>('GET', `${base}/credits`),
     // One that was not accepted yet is not there: no matter.
-    ...missingIds.map((id) => api.call<Job>('GET', `/v1/jobs/${id}`).catch(() => null)),
+    ...missingIds.map((id) => api.call<Job>('GET', `/v1/jobs/${id}?leave_out=input`).catch(() => null)),
   ]);
   return {
     list: listOf(results.data, results.seq ?? 0),

@@ -27,6 +27,8 @@ export interface Job {
   readonly provider: string | null;
   readonly attempt: number;
   readonly input: Readonly<Record<string, unknown>>;
+  /** `input`: it is large, and files in it are cut here; `wholeJob` has all of it. */
+  readonly left_out?: readonly 'input'[];
   readonly n: number;
   readonly progress: Progress | null;
   readonly credits: { readonly quoted: number | null; readonly charged: number | null } | null;

@@ -88,7 +88,7 @@ export async function submitJob(
     }
   }
   try {
-    return accepted(await api.call<Job>('GET', `/v1/jobs/${request.id}`));
+    return accepted(await api.call<Job>('GET', `/v1/jobs/${request.id}?leave_out=input`));
   } catch {
     return { kind: 'refused', trouble: troubleOf(last) };
   }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { inShot, listOf, narrowedTo } from '../src/patch';
 import { isOurs, patched } from '../src/patcher';
-import type { Change, Generation, Shot } from '../src/resources';
+import type { Change, Generation, Job, Shot } from '../src/resources';
 import { aChange, aGeneration, aJob } from './builders';
 
 const P = 'p';
@@ -16,6 +16,37 @@ const aShot = (id: string, over: Partial<Shot> = {}): Shot => ({
   ...over,
 });
 const counts = { pending: 1, processing: 2, completed: 3, failed: 0, canceled: 0 };
+
+const WHOLE = { prompt: 'a red fox', image: 'data:image/png;base64,AAAA and all the rest' };
+const CUT = { prompt: 'a red fox', image: 'data:image/png;base64,AAAA… (2,000,000 characters)' };
+
+describe('a job whose large input the log cuts', () => {
+  const told = aChange(5, aJob({ status: 'processing', input: CUT, left_out: ['input'] }), {
+    table: 'jobs',
+    op: 'update',
+  });
+  const whole = aJob({ input: WHOLE });
+
+  it('keeps what somebody has read of it, in our lists and in an app’s own', () => {
+    const kept = { status: 'processing', input: WHOLE, left_out: [] };
+    const list = listOf({ items: [whole], next_cursor: null }, 3);
+    expect(patched(['tasks', P], list, told)).toMatchObject({ rows: [kept] });
+    expect(patched(['tasks', P, { status: 'processing' }], list, told)).toMatchObject({ rows: [kept] });
+    for (const data of [[whole], { items: [whole] }, { pages: [{ items: [whole] }] }, whole]) {
+      const next = JSON.stringify(patched(['tasks', P, 'mine'], data, told));
+      expect(next).toContain('and all the rest');
+      expect(next).toContain('"processing"');
+      expect(next).not.toContain('characters');
+    }
+  });
+
+  it('is shown as it came where nobody has read it, and gives an app no input that it did not keep', () => {
+    const cut = { input: CUT, left_out: ['input'] };
+    const list = listOf({ items: [aJob(cut as Partial<Job>)], next_cursor: null }, 3);
+    expect(patched(['tasks', P], list, told)).toMatchObject({ rows: [{ ...cut, status: 'processing' }] });
+    expect(patched(['tasks', P, 'mine'], [{ id: whole.id }], told)).toMatchObject([cut]);
+  });
+});
 
 describe('the patcher', () => {
   it("counts a job's step from one status to the next, once", () => {

@@ -58,7 +58,7 @@ describe('submitting', () => {
     const lost = Array.from({ length: ATTEMPTS_MAX }, () => new Unreachable('gone'));
     const found = scripted([...lost, aJob({ status: 'processing' })]);
     expect((await submitJob(found.api, 'p', request, found.host)).kind).toBe('accepted');
-    expect(found.calls.at(-1)).toBe(`GET /v1/jobs/${JOB_ID}`);
+    expect(found.calls.at(-1)).toBe(`GET /v1/jobs/${JOB_ID}?leave_out=input`);
     const gone = scripted([]);
     expect(await submitJob(gone.api, 'p', request, gone.host)).toMatchObject({
       trouble: { code: 'unreachable' },

@@ -9,9 +9,11 @@ export {
 } from './context';
 export { type GenerateCallbacks, type GenerateOptions, type Generating, useGeneration } from './generation';
 export {
+  type Asked,
   useCounts,
   useCredits,
   useGenerations,
+  useInput,
   useJobs,
   useModels,
   useTemplates,

@@ -2,6 +2,7 @@ import {
   type CountsAt,
   type CreditEntry,
   type Generation,
+  isWhole,
   type Job,
   type JobCounts,
   keys,
@@ -10,6 +11,7 @@ import {
   type Template,
   type Trace,
   type WalletAt,
+  wholeJob,
 } from '@safelight/client';
 import { skipToken, useQuery } from '@tanstack/react-query';
 import { useProject } from './context';
@@ -102,6 +104,32 @@ export function useCredits(): {
     staleTime: Number.POSITIVE_INFINITY,
   });
   return { wallet: wallet?.wallet, entries: data ?? [] };
+}
+
+export interface Asked {
+  /** All that was asked for; undefined while it is being read. */
+  readonly input: Job['input'] | undefined;
+  /** It could not be read, and why; `reread` tries again. */
+  readonly error: Error | null;
+  readonly reread: () => void;
+}
+
+/** A job's whole input, for whoever asks for the same again. Costs a request only where lists cut it. */
+export function useInput(job: Job | null): Asked {
+  const { api } = useProject();
+  const isCut = job !== null && !isWhole(job);
+  const { data, error, refetch } = useQuery({
+    queryKey: keys.input(job?.id ?? ''),
+    queryFn: isCut ? async ({ signal }) => (await wholeJob(api, job, { signal })).input : skipToken,
+    staleTime: Number.POSITIVE_INFINITY,
+    gcTime: 60_000,
+    structuralSharing: false,
+  });
+  return {
+    input: isCut ? data : job?.input,
+    error: isCut ? error : null,
+    reread: () => void refetch(),
+  };
 }
 
 /** Every stage of a job with its time (D1). */
