@@ -19,6 +19,7 @@ import structlog
 from safelight.db.group_commit import GroupCommit
 from safelight.db.pool import Row, Transaction
 from safelight.jobs import decide, work
+from safelight.jobs.answering import Answering
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.keeping import store_kept
 from safelight.jobs.lease import LET_GO, LeaseLost, LetGo
@@ -42,7 +43,8 @@ class Engine:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._claims = GroupCommit(parts.db, self._claim, batch_max=CLAIMS_MAX)
-        self._sending = Sending(parts)
+        self._answering = Answering(parts)
+        self._sending = Sending(parts, self._answering)
         self._looking = Looking(parts)
 
     async def advance(self, job_id: UUID) -> None:
@@ -95,7 +97,7 @@ class Engine:
             case decide.Send():
                 return await self._sending.send(job)
             case decide.LoseAnswer():
-                await self._sending.lose_answer(job)
+                await self._answering.lose(job)
             case decide.Adopt():
                 await self._looking.adopt(job)
             case decide.Find():
