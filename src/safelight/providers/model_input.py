@@ -161,7 +161,7 @@ def _unstorable(value: Any, loc: tuple[str | int, ...]) -> Iterable[tuple[tuple[
     if len(loc) > DEPTH_MAX:
         yield loc, f"Nested deeper than {DEPTH_MAX} levels", "too_deep"
     elif isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+        if "\x00" in value or not _is_unicode(value):
             yield loc, "Text may not contain NUL or half a surrogate pair", "string_unicode"
     elif isinstance(value, float):
         if not math.isfinite(value):
@@ -173,6 +173,14 @@ def _unstorable(value: Any, loc: tuple[str | int, ...]) -> Iterable[tuple[tuple[
     elif isinstance(value, list):
         for index, inner in enumerate(cast(list[Any], value)):
             yield from _unstorable(inner, (*loc, index))
+
+
+def _is_unicode(value: str) -> bool:
+    """No half of a surrogate pair in it. A picture as base64 is 14 million signs: they are not looked at one by one."""
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _translate_ratio(model: Model, complete: JSON) -> None:
