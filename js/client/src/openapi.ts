@@ -93,6 +93,11 @@ export interface components {
              * @enum {string}
              */
             readonly kind: "image" | "video" | "audio";
+            /**
+             * Left Out
+             * @description `input`: above 64 kB, so files and endless texts in it are cut here; read the job for all of it
+             */
+            readonly left_out?: readonly "input"[];
             /** Metadata */
             readonly metadata: {
                 readonly [key: string]: unknown;

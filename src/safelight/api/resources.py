@@ -68,7 +68,7 @@ class Job(BaseModel):
     tags: list[str]
     metadata: dict[str, Any]
     left_out: list[Literal["input"]] = Field(
-        default=[],
+        default_factory=list[Literal["input"]],
         description="`input`: above 64 kB, so files and endless texts in it are cut here; read the job for all of it",
     )
 
