@@ -23,6 +23,10 @@ BATCH_MAX: Final = 64
 """Jobs in one transaction: their wallets and heads stay locked until it commits."""
 
 
+SETTLING: Final = "settling"
+"""The lane of the database by which jobs are completed, whoever brings their results."""
+
+
 class SettlerStopped(Exception):
     """Nobody commits any more: this process is ending, and the next worker stores and settles again."""
 

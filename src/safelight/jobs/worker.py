@@ -23,6 +23,7 @@ from safelight.jobs.inbox import Processor, Proven
 from safelight.jobs.parts import Parts
 from safelight.jobs.reconcile import Reconciler
 from safelight.jobs.sending import LAST_ANSWER_S, LAST_NOTE_S
+from safelight.jobs.settler import SETTLING
 from safelight.jobs.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
@@ -58,7 +59,7 @@ class Worker:
         self._again: set[UUID] = set()
         self._room = asyncio.Event()
         """Set when a job was done with: there may be room for another."""
-        self._inbox = Processor(parts.db, parts.aftermath, parts.now)
+        self._inbox = Processor(parts.db.lane(SETTLING), parts.aftermath, parts.now)
         self.reconciler = Reconciler(parts, self._take_up_due, self.webhook_arrived)
         parts.aftermath.freed = lambda _provider: self.reconciler.place_freed()
         parts.aftermath.wanted = self.reconciler.place_wanted

@@ -45,7 +45,7 @@ from safelight.jobs.pulling import PullDesk
 from safelight.jobs.pushed import Pushed
 from safelight.jobs.reads import present_job
 from safelight.jobs.service import JobService
-from safelight.jobs.settler import Settler
+from safelight.jobs.settler import SETTLING, Settler
 from safelight.jobs.storing import MediaRoom
 from safelight.jobs.worker import Worker
 from safelight.library.generation import present_generation
@@ -198,7 +198,7 @@ async def _wire(
     def publish(project: UUID, payload: dict[str, Any]) -> None:
         feed.publish_progress(project, msgspec.json.encode(payload))
 
-    settler = Settler(db, aftermath, now)
+    settler = Settler(db.lane(SETTLING), aftermath, now)
     parts = Parts(
         db=db,
         providers=providers,
@@ -238,7 +238,7 @@ async def _wire(
         else:
             bus.publish("inbox")
 
-    intake = Intake(db, providers, webhook_stored)
+    intake = Intake(db.lane("inbox"), providers, webhook_stored)
     uploads = Uploads(db, store, signer, settings.data / "uploads")
     sessions = Sessions(await _secret(db, "sessions", settings))
     tokens = await _tokens(settings, db, stack)
