@@ -1,13 +1,7 @@
-"""Whose turn it is: deliveries that are due, claimed with a lease, and what became of each try.
-
-A lane is an endpoint, or a host that a project's jobs named. Each lane gets so many tries at once and no more, so one
-that hangs holds up nobody but itself; the claim looks at the lanes and not along the queue, or a thousand deliveries to
-a dead server would hide the one to a living one.
-"""
+"""Deliveries whose turn it is (`lanes`), claimed with a lease, and what became of each try."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,57 +11,32 @@ from uuid import UUID
 from safelight.db.pool import Conn, Database, Row, Transaction
 from safelight.outgoing import endpoint, schedule, secret
 from safelight.outgoing.event import TEST
+from safelight.outgoing.lanes import Lanes
 from safelight.outgoing.post import TOTAL_S, Posted
 
 LEASE_S: Final = TOTAL_S + 45.0
 """A try and its note in a database that is busy. A sender that died is followed after this long."""
 LOST: Final = "The sender was stopped in the middle of this try; whether it arrived is not known."
 
-WINDOW: Final = 1_000
-"""Of what is due, the oldest so many are looked at first: nearly always that is all. To go from lane to lane costs by
-the lanes (2.5 s for 60,000), and an app whose customers have hosts of their own has tens of thousands."""
-
-_OLDEST: Final = """
-    with due as materialized (
-        select w.id from (
-            select n.*, row_number() over (partition by n.lane order by n.due_at, n.id) as place
-            from (select id, due_at, lane, project_id from webhook_deliveries
-                where state = 'pending' and due_at <= now() order by due_at limit $8) n
-        ) w left join unnest($1::text[], $2::int[]) as busy (lane, taken) on busy.lane = w.lane
-        where w.place <= $3 - coalesce(busy.taken, 0) and w.project_id <> all ($7)
-        order by w.due_at limit $4
-    )"""
-_ALONG_LANES: Final = """
-    with recursive lanes as (
-        (select lane from webhook_deliveries where state = 'pending' order by lane limit 1)
-        union all
-        select (
-            select d.lane from webhook_deliveries d where d.state = 'pending' and d.lane > l.lane
-            order by d.lane limit 1)
-        from lanes l where l.lane is not null
-    ), due as materialized (
-        select d.id from lanes l
-        left join unnest($1::text[], $2::int[]) as busy (lane, taken) on busy.lane = l.lane,
-        lateral (select project_id from webhook_deliveries where state = 'pending' and lane = l.lane limit 1) p,
-        lateral (select id, due_at from webhook_deliveries
-            where state = 'pending' and lane = l.lane and due_at <= now()
-            order by due_at limit greatest($3 - coalesce(busy.taken, 0), 0)) d
-        where l.lane is not null and p.project_id <> all ($7) and $8 > 0
-        order by d.due_at limit $4
-    )"""
-_TAKE: Final = """, locked as materialized (
+_LANES: Final = Lanes(
+    "webhook_deliveries",
+    id_column="id",
+    waits="state = 'pending'",
+    take="""
+    , locked as materialized (
         select w.id, w.claim, w.claimed_at from webhook_deliveries w
         where w.id = any (array(select id from due)) and w.state = 'pending' and w.due_at <= now()
         for no key update skip locked
     ), lost as (
         insert into webhook_tries (delivery_id, at, error)
-        select id, claimed_at, $6 from locked where claim is not null
+        select id, claimed_at, $8 from locked where claim is not null
     )
     update webhook_deliveries d set claim = gen_random_uuid(), claimed_at = clock_timestamp(), tries = d.tries + 1,
-        due_at = now() + make_interval(secs => $5)
+        due_at = now() + make_interval(secs => $7)
     from locked l where d.id = l.id and (select lazily())
     returning d.id, d.claim, d.project_id, d.job_id, d.event_id, d.endpoint_id, d.url, d.type, d.lane, d.tries
-"""
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +67,8 @@ async def claim(
 
     `full`: projects of which none is taken.
     """
-    rows = await _take(conn, _OLDEST, busy, full, per_lane, limit)
-    if len(rows) < limit and await _is_more_due(conn, WINDOW - len(rows)):
-        # The oldest wait for lanes that are full: whose turn it is stands behind them.
-        taken = Counter(busy) + Counter(row["lane"] for row in rows)
-        rows += await _take(conn, _ALONG_LANES, taken, full, per_lane, limit - len(rows))
+    rows = await _LANES.claim(conn, busy, full, per_lane=per_lane, limit=limit, given=(LEASE_S, LOST))
     return [Claimed(**dict(row)) for row in rows]
-
-
-async def _take(
-    conn: Conn, whose: str, busy: Mapping[str, int], full: Sequence[UUID], per_lane: int, limit: int
-) -> list[Row]:
-    lanes, taken = list(busy), list(busy.values())
-    return await conn.fetch(whose + _TAKE, lanes, taken, per_lane, limit, LEASE_S, LOST, list(full), WINDOW)
-
-
-async def _is_more_due(conn: Conn, count: int) -> bool:
-    return await conn.fetchval(
-        """
-        select count(*) >= $1 from (
-            select from webhook_deliveries where state = 'pending' and due_at <= now() limit $1) d
-        """,
-        count,
-    )
 
 
 @dataclass(frozen=True, slots=True)

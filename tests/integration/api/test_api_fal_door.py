@@ -286,7 +286,7 @@ async def test_a_callback_is_repeated_until_it_is_taken(build: Build) -> None:
 
 async def test_a_receiver_that_hangs_delays_no_other(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is room for six tries, and eight callbacks, all older, wait for a server that never answers."""
-    monkeypatch.setattr("safelight.compat.fal.callbacks.WINDOW", 2)  # so that the look goes along the lanes, too
+    monkeypatch.setattr("safelight.outgoing.lanes.WINDOW", 2)  # so that the look goes along the lanes, too
     monkeypatch.setattr("safelight.compat.fal.callbacks.AT_ONCE", 6)
     monkeypatch.setattr("safelight.compat.fal.callbacks.LEASE_S", 3600.0)
     monkeypatch.setattr("safelight.server.fal_door.GuardedPost", functools.partial(GuardedPost, total_s=3600.0))

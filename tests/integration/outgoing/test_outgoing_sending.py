@@ -246,7 +246,7 @@ async def test_what_the_database_did_not_hear_is_sent_again(room: Room):
 @pytest.mark.parametrize("window", [1_000, 3])
 async def test_an_endpoint_that_hangs_delays_no_other(room: Room, monkeypatch: pytest.MonkeyPatch, window: int):
     """Thirty deliveries wait for a dead server, all older than those to the living one, however far a look goes."""
-    monkeypatch.setattr("safelight.outgoing.turn.WINDOW", window)
+    monkeypatch.setattr("safelight.outgoing.lanes.WINDOW", window)
     await room.webhook("/hang", COMPLETED)
     for _ in range(30):
         await room.completed()

@@ -22,11 +22,12 @@ import structlog
 from safelight.compat.fal.answers import has_ended
 from safelight.compat.fal.signing import Signer
 from safelight.compat.fal.wire import Answer, encode
-from safelight.db.pool import Conn, Database, Row
+from safelight.db.pool import Database, Row
 from safelight.jobs import reads, trace
 from safelight.jobs.errors import InvalidSubmission
 from safelight.jobs.stopping import end_if_canceled
 from safelight.outgoing.address import Addresses, AddressRefused
+from safelight.outgoing.lanes import Lanes
 from safelight.outgoing.post import GuardedPost, Posted
 from safelight.outgoing.schedule import verdict
 
@@ -56,41 +57,18 @@ SWEEP_S: Final = 3600.0
 Output = Callable[[Row], Awaitable[Answer]]
 """What the model answered, for a job that has ended."""
 
-# As outgoing/turn.py, and for the same reasons: the oldest that are due, and where these wait for lanes that are full,
-# along the lanes.
-WINDOW: Final = 1_000
-_OLDEST: Final = """
-    with due as materialized (
-        select w.job_id from (
-            select n.*, row_number() over (partition by n.lane order by n.due_at, n.job_id) as place
-            from (select job_id, due_at, lane, project_id from fal_callbacks
-                where due_at <= now() order by due_at limit $8) n
-        ) w left join unnest($3::text[], $4::int[]) as busy (lane, taken) on busy.lane = w.lane
-        where w.place <= $5 - coalesce(busy.taken, 0) and w.project_id <> all ($6)
-        order by w.due_at limit $7
-    )"""
-_ALONG_LANES: Final = """
-    with recursive lanes as (
-        (select lane, project_id from fal_callbacks where due_at is not null order by lane limit 1)
-        union all
-        (select n.lane, n.project_id from lanes l, lateral (
-            select c.lane, c.project_id from fal_callbacks c where c.due_at is not null and c.lane > l.lane
-            order by c.lane limit 1) n)
-    ), due as materialized (
-        select d.job_id from lanes l
-        left join unnest($3::text[], $4::int[]) as busy (lane, taken) on busy.lane = l.lane,
-        lateral (select job_id, due_at from fal_callbacks where lane = l.lane and due_at <= now()
-            order by due_at limit greatest($5 - coalesce(busy.taken, 0), 0)) d
-        where l.project_id <> all ($6) and $8 > 0
-        order by d.due_at limit $7
-    )"""
-_TAKE: Final = """
-    update fal_callbacks set claim = $1, due_at = now() + make_interval(secs => $2), tries = tries + 1
+_LANES: Final = Lanes(
+    "fal_callbacks",
+    id_column="job_id",
+    waits="due_at is not null",
+    take="""
+    update fal_callbacks set claim = $7, due_at = now() + make_interval(secs => $8), tries = tries + 1
     where job_id in (
-        select c.job_id from fal_callbacks c where c.job_id = any (array(select job_id from due)) and c.due_at <= now()
+        select c.job_id from fal_callbacks c where c.job_id = any (array(select id from due)) and c.due_at <= now()
         for update skip locked)
     returning *
-"""
+    """,
+)
 
 
 class Callbacks:
@@ -171,7 +149,14 @@ class Callbacks:
             projects = Counter(row["project_id"] for row in self._flying.values())
             full = [project for project, count in projects.items() if count >= PER_PROJECT_MAX]
             async with self._database, self._db.connection() as conn:
-                due = await _claim(conn, lanes, full, min(room, PER_TAKE))
+                due = await _LANES.claim(
+                    conn,
+                    lanes,
+                    full,
+                    per_lane=PER_LANE_MAX,
+                    limit=min(room, PER_TAKE),
+                    given=(uuid4(), LEASE_S),
+                )
             for row in due:
                 trying = asyncio.create_task(self._try(row, output), name="callback")
                 self._flying[trying] = row
@@ -289,26 +274,6 @@ class Callbacks:
                 """,
                 UNBORN_DAYS,
             )
-
-
-async def _claim(conn: Conn, busy: Counter[str], full: list[UUID], limit: int) -> list[Row]:
-    """Take up to `limit` that are due. `busy`: tries under way, by lane; `full`: projects of which none is taken."""
-
-    async def take(whose: str, busy: Counter[str], limit: int) -> list[Row]:
-        lanes, taken = list(busy), list(busy.values())
-        return await conn.fetch(
-            whose + _TAKE, uuid4(), LEASE_S, lanes, taken, PER_LANE_MAX, full, limit, WINDOW
-        )  # fmt: skip
-
-    rows = await take(_OLDEST, busy, limit)
-    if len(rows) == limit:
-        return rows
-    is_more_due = await conn.fetchval(
-        "select count(*) >= $1 from (select from fal_callbacks where due_at <= now() limit $1) d", WINDOW - len(rows)
-    )
-    if is_more_due:
-        rows += await take(_ALONG_LANES, busy + Counter(str(row["lane"]) for row in rows), limit - len(rows))
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
