@@ -128,10 +128,10 @@ async def write(
     """One transaction that changes visible rows of a project; returns its result and the seq it got."""
     origin = origin_of(request)
 
-    async def whole(tx: Transaction) -> tuple[T, int]:
+    async def whole(tx: Transaction) -> T:
         await mark_origin(tx.conn, origin)
         result = await work(tx)
         tx.touch(project_id)
-        return result, await tx.head(project_id)
+        return result
 
-    return await ctx.db.run(whole)
+    return await ctx.db.run_numbered(project_id, whole)

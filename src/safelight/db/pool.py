@@ -26,6 +26,7 @@ TRIES_MAX = 6
 """A transaction that lost six times in a row meets something a seventh try will not cure."""
 COMMAND_TIMEOUT_S = 30.0
 """No statement of ours is allowed to run longer: a request never stays open longer than that (J1)."""
+_NUMBER_AND_COMMIT = "select set_config('safelight.seq', coalesce(changes_head('{}'), 0)::text, false); commit"
 AWAY = (
     OSError,
     TimeoutError,
@@ -190,14 +191,39 @@ class Database:
 
         Work that `is_one_statement` is a transaction by itself: saying so saves two round trips.
         """
+
+        async def once(tx: Transaction) -> T:
+            async with contextlib.nullcontext() if is_one_statement else tx.conn.transaction():
+                return await work(tx)
+
+        return await self._until_done(once)
+
+    async def run_numbered(self, project: UUID, work: Callable[[Transaction], Awaitable[T]]) -> tuple[T, int]:
+        """As `run`, and the seq of the transaction's last change in the project, for `Safelight-Seq`.
+
+        The project's head is held from its numbering on. That and the commit are one message, so other writers of the
+        project wait for the disk, and never for the turn of this process's loop.
+        """
+
+        async def once(tx: Transaction) -> tuple[T, int]:
+            await tx.conn.execute("begin")
+            try:
+                result = await work(tx)
+                await tx.conn.execute(_NUMBER_AND_COMMIT.format(project))
+            except BaseException:  # also when cancelled: a pool does not like to find a transaction open
+                if not tx.conn.is_closed():
+                    await tx.conn.execute("rollback")
+                raise
+            return result, int(await tx.conn.fetchval("select current_setting('safelight.seq')"))
+
+        return await self._until_done(once)
+
+    async def _until_done(self, once: Callable[[Transaction], Awaitable[T]]) -> T:
         for tries in range(1, TRIES_MAX + 1):
             try:
-                async with (
-                    self._acquire() as conn,
-                    contextlib.nullcontext() if is_one_statement else conn.transaction(),
-                ):
+                async with self._acquire() as conn:
                     tx = Transaction(conn)
-                    result = await work(tx)
+                    result = await once(tx)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 if tries == TRIES_MAX:
                     raise
