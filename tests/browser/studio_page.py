@@ -153,6 +153,10 @@ class Studio:
         )
         expect(pill).to_be_visible()
 
+    def expect_transport(self, way: str) -> None:
+        """What the window's log comes by. On a busy machine it may be one less good for a moment."""
+        self.page.wait_for_function("way => window.__SAFELIGHT__.transport === way", arg=way, timeout=SOON_MS)
+
     def snapshot(self) -> dict[str, Any]:
         return self.page.evaluate("() => ({...window.__SAFELIGHT__})")
 

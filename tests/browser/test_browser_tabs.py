@@ -64,8 +64,14 @@ def test_ten_tabs_have_one_socket_and_one_poller_and_lose_nothing_when_the_leade
     pages = ten_tabs(demo, first)
     for page in pages:
         page.wait_for_function("() => window.__SAFELIGHT__.mode === 'live'", timeout=SOON_MS)
-    transports = [page.evaluate("() => window.__SAFELIGHT__.transport") for page in pages]
-    assert sorted(transports) == ["socket", *["tab"] * (TABS - 1)]
+        page.wait_for_function(
+            """() => {
+              const { role, transport } = window.__SAFELIGHT__;
+              return transport === (role === 'leader' ? 'socket' : 'tab');
+            }""",
+            timeout=SOON_MS,
+        )
+    assert [role(page) for page in pages].count("leader") == 1
 
     with parity.watched(7, "realtime up", first) as cell:
         looks.clear()

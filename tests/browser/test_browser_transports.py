@@ -10,20 +10,20 @@ from studio_page import RESULT_MS, SMALL_LOCAL_CLIP, OpenStudio, no_realtime, no
 def test_the_socket_of_supabases_own_client_is_the_first_choice(open_studio: OpenStudio) -> None:
     studio = open_studio()
     studio.expect_mode("live")
-    assert studio.snapshot()["transport"] == "socket"
+    studio.expect_transport("socket")
 
 
 def test_with_the_socket_blocked_the_event_stream_delivers(demo: Demo, open_studio: OpenStudio) -> None:
     studio = open_studio(no_socket)
     studio.expect_mode("live")
-    assert studio.snapshot()["transport"] == "stream"
+    studio.expect_transport("stream")
     studio.expect_ready(demo.submit(demo.model("local", "image")["id"], "Past a proxy without sockets"))
 
 
 def test_with_every_line_blocked_polling_delivers(demo: Demo, open_studio: OpenStudio) -> None:
     studio = open_studio(no_realtime)
     studio.expect_mode("polling")
-    assert studio.snapshot()["transport"] == "poll"
+    studio.expect_transport("poll")
 
     elsewhere = demo.submit(demo.model("local", "image")["id"], "Sent by another program")
     studio.expect_ready(elsewhere)
