@@ -41,8 +41,9 @@ export interface Shelf {
 
 /** Which outputs a job still owes. A finished job says itself which rows it made; before, we derive them. */
 export function expectedIds(job: Pick<Job, 'id' | 'n' | 'status' | 'generations'>): readonly string[] {
-  const derived = generationIds(job.id, Math.max(1, job.n));
-  return job.status === 'completed' && job.generations.length > 0 ? job.generations : derived;
+  return job.status === 'completed' && job.generations.length > 0
+    ? job.generations
+    : generationIds(job.id, Math.max(1, job.n));
 }
 
 function stateOf(job: Job): Exclude<TileState, 'ready'> {
@@ -59,10 +60,14 @@ function stateOf(job: Job): Exclude<TileState, 'ready'> {
 
 /** Every tile of the gallery, each id once; a row always wins over its placeholder. */
 export function tilesOf({ rows, jobs, drafts, arrived, dismissed }: Shelf): Tile[] {
-  const tiles = new Map<string, Tile>();
+  const tiles: Tile[] = [];
   const jobById = new Map(jobs.map((job) => [job.id, job]));
+  const asked = new Set([...jobById.keys(), ...drafts.map(({ request }) => request.id)]);
+  // Of a gallery of thousands, only rows of these jobs can be what one of them owes.
+  const here = new Set<string>();
   for (const row of rows) {
-    tiles.set(row.id, {
+    if (row.job_id === null || asked.has(row.job_id)) here.add(row.id);
+    tiles.push({
       id: row.id,
       jobId: row.job_id,
       index: row.output_index,
@@ -73,7 +78,11 @@ export function tilesOf({ rows, jobs, drafts, arrived, dismissed }: Shelf): Tile
       row,
     });
   }
-  const owed = (id: string): boolean => !tiles.has(id) && !arrived.has(id);
+  const owed = (id: string): boolean => !here.has(id) && !arrived.has(id);
+  const put = (tile: Tile): void => {
+    here.add(tile.id);
+    tiles.push(tile);
+  };
   for (const job of jobs) {
     if (!isUnfinished(job) && dismissed.has(job.id)) continue;
     const derived = generationIds(job.id, Math.max(1, job.n));
@@ -81,7 +90,7 @@ export function tilesOf({ rows, jobs, drafts, arrived, dismissed }: Shelf): Tile
       if (!owed(id)) continue;
       const index = Math.max(0, derived.indexOf(id));
       const base = { id, jobId: job.id, index, createdAt: job.created_at, draft: null, row: null };
-      tiles.set(id, { ...base, state: stateOf(job), job });
+      put({ ...base, state: stateOf(job), job });
     }
   }
   for (const draft of drafts) {
@@ -90,10 +99,10 @@ export function tilesOf({ rows, jobs, drafts, arrived, dismissed }: Shelf): Tile
     generationIds(jobId, Math.max(1, n)).forEach((id, index) => {
       if (!owed(id)) return;
       const state = draft.trouble === null ? 'pending' : 'failed';
-      tiles.set(id, { id, jobId, index, state, createdAt: draft.createdAt, job: null, draft, row: null });
+      put({ id, jobId, index, state, createdAt: draft.createdAt, job: null, draft, row: null });
     });
   }
-  return [...tiles.values()];
+  return tiles;
 }
 
 /** Jobs that say they are done while rows they name never came: the net under a feed that should not need one. */

@@ -34,8 +34,12 @@ export function patchStore<T extends object>(store: Store<T>, patch: (value: T) 
   });
 }
 
-export const added = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> =>
-  items.every((item) => set.has(item)) ? set : new Set([...set, ...items]);
+export const added = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> => {
+  if (items.every((item) => set.has(item))) return set;
+  const next = new Set(set); // a set of 50,000 is copied as one piece; through an array it would be felt
+  for (const item of items) next.add(item);
+  return next;
+};
 
 export const removed = <T>(set: ReadonlySet<T>, ...items: T[]): ReadonlySet<T> => {
   if (!items.some((item) => set.has(item))) return set;

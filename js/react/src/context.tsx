@@ -106,5 +106,10 @@ function useInside(): Inside {
 
 export const useProject = (): Project => useInside().project;
 export const useToasts = (): Toasts | null => useInside().toasts;
+/** Only a part of it: what changes beside it draws nothing. The part is one that the value holds, not one made anew. */
+export const usePart = <T, P>(store: Store<T>, part: (value: T) => P): P => {
+  const get = (): P => part(store.get());
+  return useSyncExternalStore(store.subscribe, get, get);
+};
 export const useStore = <T,>(store: Store<T>): T =>
   useSyncExternalStore(store.subscribe, store.get, store.get);

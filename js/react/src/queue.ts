@@ -1,6 +1,6 @@
 import { isUnfinished, JOBS, type Job, type JobCounts, keys, type List } from '@safelight/client';
 import { useQuery } from '@tanstack/react-query';
-import { useProject, useStore } from './context';
+import { usePart, useProject } from './context';
 import { LASTING, useCounts, useJobs } from './lists';
 
 export interface Queue {
@@ -28,7 +28,7 @@ export function useQueue(): Queue {
     gcTime: 5 * 60_000,
   });
   const counts = useCounts();
-  const { canceling } = useStore(local);
+  const canceling = usePart(local, (value) => value.canceling);
   const jobs = data?.rows ?? [];
   return {
     jobs,
@@ -43,6 +43,9 @@ export function useQueue(): Queue {
 
 /** How many jobs run, for a title or a badge: costs no request. */
 export const useRunning = (): number => {
-  const drafts = useStore(useProject().local).drafts.filter(({ trouble }) => trouble === null).length;
-  return drafts + (useJobs()?.rows.filter(isUnfinished).length ?? 0);
+  const drafts = usePart(useProject().local, (value) => value.drafts);
+  return (
+    drafts.filter(({ trouble }) => trouble === null).length +
+    (useJobs()?.rows.filter(isUnfinished).length ?? 0)
+  );
 };

@@ -16,9 +16,9 @@ import {
   type Tile,
   tilesOf,
 } from '@safelight/client';
-import { skipToken, useQuery } from '@tanstack/react-query';
-import { useMemo, useRef } from 'react';
-import { useProject, useStore } from './context';
+import { notifyManager, skipToken, useQuery } from '@tanstack/react-query';
+import { useCallback, useMemo, useRef, useSyncExternalStore } from 'react';
+import { usePart, useProject, useStore } from './context';
 import { LASTING, useGenerations, useJobs } from './lists';
 
 export interface GalleryView extends Omit<Narrowing, 'ids'> {
@@ -98,7 +98,15 @@ export function useGallery(view: GalleryView = {}): Gallery {
   }).data;
   const list = source.whole ? all : narrowed;
   const jobs = useJobs();
-  const { drafts, arrived, dismissed } = useStore(room.local);
+  const { local } = room;
+  const drafts = usePart(local, (value) => value.drafts);
+  const dismissed = usePart(local, (value) => value.dismissed);
+  // Changes with the lists, and is told with them: not a drawing of its own.
+  const arrived = useSyncExternalStore(
+    useCallback((changed) => local.subscribe(() => notifyManager.schedule(changed)), [local]),
+    () => local.get().arrived,
+    () => local.get().arrived,
+  );
   const wishes = useStore(mutations.generations);
   const known = useRef<OrderKeys>(new Map());
 

@@ -21,6 +21,19 @@ export interface Layout {
   readonly height: number;
 }
 
+/** Index of the first row that reaches below this line, `rows.length` if none does. Asked at every step of a scroll. */
+export function rowAt(rows: readonly Row[], line: number): number {
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const row = rows[middle];
+    if (row && row.top + row.height > line) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 export function justify(aspects: readonly number[], width: number, target: number, gap: number): Layout {
   const boxes: Box[] = [];
   const rows: Row[] = [];

@@ -1,5 +1,6 @@
 import { type Layers, layersOf, type Tile, type TileState } from '@safelight/react';
 import { useCallback, useState } from 'react';
+import { inFrame } from './frame';
 
 export interface Shown {
   readonly layers: Layers;
@@ -13,8 +14,8 @@ export interface Shown {
 export function useLayers(tile: Tile): Shown {
   const [decoded, setDecoded] = useState(false);
   const [painted, setPainted] = useState(false);
-  const onDecoded = useCallback(() => setDecoded(true), []);
-  const onPainted = useCallback(() => setPainted(true), []);
+  const onDecoded = useCallback(() => inFrame(() => setDecoded(true)), []);
+  const onPainted = useCallback(() => inFrame(() => setPainted(true)), []);
   return {
     layers: layersOf(tile.row !== null, decoded, painted),
     state: tile.state === 'ready' && !decoded ? 'processing' : tile.state,

@@ -5,9 +5,7 @@ import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { App } from './App';
 import { Broken, brokenPage } from './components/Broken';
-
-/** A tab that was hidden meanwhile gets its frame only when it is seen again. */
-const FRAME_MAX_MS = 100;
+import { betweenFrames } from './frame';
 
 const queries = new QueryClient({
   // The feed proves freshness; a query that reads again on its own would only race it.
@@ -16,22 +14,7 @@ const queries = new QueryClient({
   },
 });
 
-// What the feed brings within one frame is drawn as one: a hundred results in ten seconds are a thousand entries. A tab
-// that nobody looks at has no frames.
-notifyManager.setScheduler((flush) => {
-  if (document.visibilityState === 'hidden') {
-    setTimeout(flush, 0);
-    return;
-  }
-  const late = setTimeout(() => {
-    cancelAnimationFrame(frame);
-    flush();
-  }, FRAME_MAX_MS);
-  const frame = requestAnimationFrame(() => {
-    clearTimeout(late);
-    flush();
-  });
-});
+notifyManager.setScheduler(betweenFrames);
 
 const root = document.getElementById('root');
 if (root === null) throw new Error('index.html has no #root');

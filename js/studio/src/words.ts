@@ -2,7 +2,9 @@
 
 const plural = (n: number, unit: string): string => `${n} ${unit}${n === 1 ? '' : 's'}`;
 
-export const credits = (amount: number): string => amount.toLocaleString('en-US');
+const WHOLE = new Intl.NumberFormat('en-US');
+
+export const credits = (amount: number): string => WHOLE.format(amount);
 
 /** "about 40 s left": rounded so that it does not twitch, and never below what we can honestly say (J10). */
 export function timeLeft(seconds: number): string {

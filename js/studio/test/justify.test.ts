@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseAspect } from '../src/aspect';
-import { justify } from '../src/justify';
+import { justify, rowAt } from '../src/justify';
 import { elapsed, timeLeft } from '../src/words';
 
 describe('justified rows', () => {
@@ -22,6 +22,14 @@ describe('justified rows', () => {
       });
     },
   );
+  it('are found by a line through the page', () => {
+    const { rows, height } = justify(aspects, 700, 200, 8);
+    for (let line = -50; line < height + 50; line += 7) {
+      const found = rows.findIndex((row) => row.top + row.height > line);
+      expect(rowAt(rows, line)).toBe(found < 0 ? rows.length : found);
+    }
+    expect(rowAt([], 0)).toBe(0);
+  });
   it('do not blow up a lonely tile', () => {
     expect(justify([1], 1400, 260, 10).boxes[0]).toEqual({ x: 0, y: 0, width: 260, height: 260 });
   });

@@ -2,7 +2,7 @@ import type { Model, ModelField, Target, Tile } from '@safelight/react';
 import { keys, useModels, useProject, useWallet } from '@safelight/react';
 import { useQuery } from '@tanstack/react-query';
 import { ArrowUp } from 'lucide-react';
-import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from 'react';
+import { type FormEvent, type KeyboardEvent, useEffect, useMemo, useRef, useState } from 'react';
 import { keepHabits, keptHabits } from '../keepsakes';
 import { jobBody, jobRequest, settings, takesStart, type Wish, wantsPrompt } from '../request';
 import { credits } from '../words';
@@ -81,6 +81,17 @@ export function Composer({ seed, tiles, target }: ComposerProps) {
   const outputs = model?.max_outputs ?? 1;
   const advanced = settings(model).filter((field) => field.advanced);
   const needsStart = (model?.needs_start ?? false) && start === null;
+  // Dozens, and the page is drawn at every news of the feed.
+  const options = useMemo(
+    () =>
+      models.map((option) => (
+        <option key={option.id} value={option.id} disabled={!option.enabled}>
+          {option.name}
+          {price(option)}
+        </option>
+      )),
+    [models],
+  );
   const control = (field: ModelField, labelled = false) => (
     <FieldControl
       key={`${model?.id} ${field.name}`}
@@ -159,12 +170,7 @@ export function Composer({ seed, tiles, target }: ComposerProps) {
             onChange={(event) => setModelId(event.target.value)}
           >
             {models.length === 0 && <option value="">Loading models…</option>}
-            {models.map((option) => (
-              <option key={option.id} value={option.id} disabled={!option.enabled}>
-                {option.name}
-                {price(option)}
-              </option>
-            ))}
+            {options}
           </select>
           {settings(model)
             .filter((field) => !field.advanced)

@@ -1,7 +1,7 @@
 import type { Model, Tile } from '@safelight/react';
 import { useProject } from '@safelight/react';
-import { useMemo, useSyncExternalStore } from 'react';
-import { thumbHashToDataURL } from 'thumbhash';
+import { useState, useSyncExternalStore } from 'react';
+import { tintOf, useBlur } from '../blur';
 import { useNow } from '../clock';
 import { elapsed, timeLeft } from '../words';
 
@@ -13,25 +13,22 @@ interface DevelopingProps {
   readonly quiet: boolean;
 }
 
-function hashUrl(hash: string | null): string | null {
-  if (!hash) return null;
-  try {
-    return thumbHashToDataURL(Uint8Array.from(atob(hash), (char) => char.charCodeAt(0)));
-  } catch {
-    return null; // a broken hash is no reason for a broken tile
-  }
-}
-
 /** Neighbours do not move in step. */
 const phase = (id: string): string => `-${(Number.parseInt(id.slice(0, 4), 16) % 90) / 5}s`;
 
 /** What stands in the tile's place until the media is painted. */
 export function Developing({ tile, model, prompt, quiet }: DevelopingProps) {
   const hash = tile.row?.thumbhash ?? null;
-  const blur = useMemo(() => hashUrl(hash), [hash]);
+  const blur = useBlur(hash, quiet);
+  // What has a blurred picture from its first moment on needs no light before it.
+  const [glows] = useState(!quiet && (tile.row === null || hash === null));
   return (
-    <div className="developing" data-quiet={quiet || undefined}>
-      {!quiet && <div className="glow" style={{ animationDelay: phase(tile.id) }} aria-hidden="true" />}
+    <div
+      className="developing"
+      data-quiet={quiet || undefined}
+      style={glows ? undefined : { background: tintOf(hash) }}
+    >
+      {glows && <div className="glow" style={{ animationDelay: phase(tile.id) }} aria-hidden="true" />}
       {blur && <img className="blur" src={blur} alt="" aria-hidden="true" />}
       {!tile.row && (
         <div className="status">

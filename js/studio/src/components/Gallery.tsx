@@ -1,6 +1,5 @@
 import type { Tile as TileOf } from '@safelight/react';
 import { useModels } from '@safelight/react';
-import { useWindowVirtualizer } from '@tanstack/react-virtual';
 import {
   type KeyboardEvent,
   type ReactNode,
@@ -13,7 +12,8 @@ import {
   useState,
 } from 'react';
 import { aspectOf } from '../aspect';
-import { justify, type Row } from '../justify';
+import { OVERSCAN_ROWS, useInView } from '../inView';
+import { type Box, justify, rowAt } from '../justify';
 import { scrolling } from '../motion';
 import { extendTo } from '../selection';
 import { DraggableTile } from './DraggableTile';
@@ -27,22 +27,8 @@ interface GalleryProps {
   readonly onOpen: (id: string) => void;
 }
 
-const OVERSCAN_ROWS = 3;
 /** Scrolled further than this, new tiles must not push away what somebody looks at. */
 const READING_PX = 160;
-
-/** The first tile that reaches below this line; -1: none. Asked at every step of a scroll. */
-function firstBelow(rows: readonly Row[], line: number): number {
-  let low = 0;
-  let high = rows.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const row = rows[middle];
-    if (row && row.top + row.height > line) high = middle;
-    else low = middle + 1;
-  }
-  return rows[low]?.from ?? -1;
-}
 
 const targetHeight = (width: number): number => (width < 560 ? 190 : width < 1000 ? 230 : 270);
 const gapOf = (width: number): number => (width < 560 ? 6 : 10);
@@ -103,48 +89,35 @@ export function Gallery({ tiles: all, loaded, hasMore, loadMore, empty, onOpen }
   }, [tiles, models]);
   const layout = useMemo(() => justify(aspects, width, targetHeight(width), gapOf(width)), [aspects, width]);
 
-  const virtual = useWindowVirtualizer({
-    count: layout.rows.length,
-    estimateSize: (index) => (layout.rows[index]?.height ?? 0) + gapOf(width),
-    overscan: OVERSCAN_ROWS,
-    scrollMargin: top,
-  });
-  // Rows of another height are other rows.
-  useLayoutEffect(() => virtual.measure(), [layout, virtual]);
+  const { first, end, view } = useInView(layout.rows, top);
 
-  // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank). It is asked
-  // for only after a scroll: asking while the page is being changed would lay it out once more each time.
-  const scrolled = useRef(0);
+  // Keeps in step with: the scroll position, so that what is being looked at stays where it is (no yank).
   const anchor = useRef<{ id: string; y: number } | null>(null);
-  useLayoutEffect(() => {
-    scrolled.current = window.scrollY;
-    setReading(scrolled.current > READING_PX);
-  }, []);
+  useLayoutEffect(() => setReading(view.y > READING_PX), [view]);
   useLayoutEffect(() => {
     const before = anchor.current;
-    if (before !== null && scrolled.current > READING_PX) {
+    if (before !== null && view.y > READING_PX) {
       const index = tiles.findIndex((tile) => tile.id === before.id);
       const moved = index < 0 ? 0 : (layout.boxes[index]?.y ?? before.y) - before.y;
       if (moved !== 0) {
         window.scrollBy({ top: moved, behavior: 'instant' });
-        scrolled.current = window.scrollY;
+        view.y = window.scrollY;
       }
     }
     const remember = (): void => {
-      const index = firstBelow(layout.rows, scrolled.current - top);
+      const index = layout.rows[rowAt(layout.rows, view.y - top)]?.from ?? -1;
       const tile = tiles[index];
       const box = layout.boxes[index];
       anchor.current = tile && box ? { id: tile.id, y: box.y } : null;
     };
     const onScroll = (): void => {
-      scrolled.current = window.scrollY;
-      setReading(scrolled.current > READING_PX);
+      setReading(view.y > READING_PX);
       remember();
     };
     remember();
     window.addEventListener('scroll', onScroll, { passive: true });
     return () => window.removeEventListener('scroll', onScroll);
-  }, [tiles, layout, top]);
+  }, [tiles, layout, top, view]);
 
   const order = useRef<readonly TileOf[]>(tiles);
   order.current = tiles;
@@ -155,9 +128,7 @@ export function Gallery({ tiles: all, loaded, hasMore, loadMore, empty, onOpen }
     );
   }, []);
 
-  const rows = virtual.getVirtualItems();
-  const lastRow = rows.at(-1)?.index ?? 0;
-  const nearEnd = hasMore && lastRow >= layout.rows.length - OVERSCAN_ROWS - 1;
+  const nearEnd = hasMore && end >= layout.rows.length - OVERSCAN_ROWS;
   const loading = useRef(false);
   useEffect(() => {
     if (!nearEnd || loading.current) return;
@@ -175,10 +146,19 @@ export function Gallery({ tiles: all, loaded, hasMore, loadMore, empty, onOpen }
     );
   }, [nearEnd, loadMore]);
 
-  const from = rows.length > 0 ? (layout.rows[rows[0]?.index ?? 0]?.from ?? 0) : 0;
-  const to = layout.rows[lastRow]?.to ?? 0;
+  const from = layout.rows[first]?.from ?? 0;
+  const to = layout.rows[end - 1]?.to ?? 0;
   const shown = tiles.slice(from, to);
   const roving = focusId !== null && shown.some((tile) => tile.id === focusId) ? focusId : shown[0]?.id;
+
+  /** As little of a scroll as shows all of it. */
+  function reveal(box: Box | undefined): void {
+    if (!box) return;
+    const y = top + box.y;
+    if (y < view.y) window.scrollTo({ top: y, behavior: 'instant' });
+    else if (y + box.height > view.y + view.height)
+      window.scrollTo({ top: y + box.height - view.height, behavior: 'instant' });
+  }
 
   function onKey(event: KeyboardEvent<HTMLElement>): void {
     const id = (event.target as HTMLElement).closest<HTMLElement>('[data-tile]')?.dataset.tile;
@@ -212,8 +192,7 @@ export function Gallery({ tiles: all, loaded, hasMore, loadMore, empty, onOpen }
     if (!target) return;
     event.preventDefault();
     setFocusId(target.id);
-    const row = layout.rows.findIndex((each) => each.to > tiles.indexOf(target));
-    virtual.scrollToIndex(row, { align: 'auto' });
+    reveal(layout.boxes[tiles.indexOf(target)]);
     requestAnimationFrame(() => {
       document
         .querySelector<HTMLElement>(

@@ -17,7 +17,7 @@ interface LightboxProps {
 /** One result, large. The native dialog keeps the focus inside and gives it back. */
 export function Lightbox({ tiles, openId, onOpen, onReuse }: LightboxProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  const rows = tiles.flatMap(({ row }) => (row ? [row] : []));
+  const rows = openId === null ? [] : tiles.flatMap(({ row }) => (row ? [row] : []));
   const at = rows.findIndex(({ id }) => id === openId);
   const row = rows[at];
   const shown = row !== undefined;

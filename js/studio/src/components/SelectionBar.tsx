@@ -16,7 +16,7 @@ interface SelectionBarProps {
 export function SelectionBar({ tiles, shot, onCompare }: SelectionBarProps) {
   const acts = useActs();
   const chosen = useSelection();
-  const rows = tiles.flatMap(({ row }) => (row && chosen.has(row.id) ? [row] : []));
+  const rows = chosen.size === 0 ? [] : tiles.flatMap(({ row }) => (row && chosen.has(row.id) ? [row] : []));
   const ids = rows.map(({ id }) => id);
 
   // Keeps in step: what is chosen with what is there.

@@ -19,6 +19,9 @@ import { clearSelection, selected } from '../selection';
 import { thumbOf } from '../source';
 
 const NEW = 'new-shot';
+/** Named once: sensors that are new ones at every drawing would give every tile new listeners, and draw it anew. */
+const MOUSE = { activationConstraint: { distance: 8 } };
+const TOUCH = { activationConstraint: { delay: 320, tolerance: 8 } };
 const HELD_PX = 96;
 /** Tiles stand where they stand by a transform. */
 const MEASURING = { draggable: { measure: getClientRect } };
@@ -44,10 +47,7 @@ export function ShotDock({
   const acts = useActs();
   const { shots } = useShots();
   const [held, setHeld] = useState<Generation | null>(null);
-  const sensors = useSensors(
-    useSensor(MouseSensor, { activationConstraint: { distance: 8 } }),
-    useSensor(TouchSensor, { activationConstraint: { delay: 320, tolerance: 8 } }),
-  );
+  const sensors = useSensors(useSensor(MouseSensor, MOUSE), useSensor(TouchSensor, TOUCH));
   /** What is dragged: all that is chosen, if it is one of them. */
   const idsOf = (id: string): string[] => (selected().has(id) ? [...selected()] : [id]);
 

@@ -20,6 +20,10 @@ import { extendTo } from '../selection';
 import { contents } from './ShotsPage';
 import { SortableTile } from './SortableTile';
 
+/** Named once: sensors that are new ones at every drawing would draw every tile anew. */
+const MOUSE = { activationConstraint: { distance: 8 } };
+const TOUCH = { activationConstraint: { delay: 320, tolerance: 8 } };
+const KEYS = { coordinateGetter: sortableKeyboardCoordinates };
 const GAP = 10;
 const CELL_MIN = 168;
 
@@ -59,9 +63,9 @@ export function ShotPage({ id, gallery }: { readonly id: string; readonly galler
   const [focusId, setFocusId] = useState<string | null>(null);
   const [sure, setSure] = useState(false);
   const sensors = useSensors(
-    useSensor(MouseSensor, { activationConstraint: { distance: 8 } }),
-    useSensor(TouchSensor, { activationConstraint: { delay: 320, tolerance: 8 } }),
-    useSensor(KeyboardSensor, { coordinateGetter: sortableKeyboardCoordinates }),
+    useSensor(MouseSensor, MOUSE),
+    useSensor(TouchSensor, TOUCH),
+    useSensor(KeyboardSensor, KEYS),
   );
   const order = useRef(tiles);
   order.current = tiles;

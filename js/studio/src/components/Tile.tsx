@@ -1,17 +1,14 @@
 import type { DraggableAttributes, DraggableSyntheticListeners } from '@dnd-kit/core';
-import { type Model, type Tile as TileOf, useProject } from '@safelight/react';
-import { Check, GripVertical, Star, X } from 'lucide-react';
-import { type CSSProperties, type MouseEvent, memo, useState } from 'react';
-import { toast } from 'sonner';
-import { useActs } from '../acts';
+import type { Model, Tile as TileOf } from '@safelight/react';
+import { type CSSProperties, memo, useState } from 'react';
 import type { Box } from '../justify';
 import { promptOf, useLayers } from '../layers';
-import { wasPainted } from '../painted';
-import { toggle, useIsSelected, useIsSelecting } from '../selection';
-import { elapsed } from '../words';
+import { comesQuietly } from '../painted';
+import { useIsSelected, useIsSelecting } from '../selection';
 import { Broken } from './Broken';
 import { Developing } from './Developing';
 import { Ended } from './Ended';
+import { Cancel, TileControls } from './TileControls';
 import { TileMedia } from './TileMedia';
 
 interface TileProps {
@@ -39,7 +36,8 @@ export interface Grip {
   readonly isHeld: boolean;
 }
 
-const same = (a: TileProps, b: TileProps): boolean =>
+/** Whether there is nothing new to draw, though the list was made anew. */
+export const same = (a: TileProps, b: TileProps): boolean =>
   a.focusable === b.focusable &&
   a.model === b.model &&
   a.box.x === b.box.x &&
@@ -57,10 +55,11 @@ const same = (a: TileProps, b: TileProps): boolean =>
 /** One result from its first moment on. The same element from submit to picture: nothing is swapped (F3). */
 export const Tile = memo(function Tile(props: TileProps) {
   const { tile, box, model, focusable, onFocus, onOpen, onExtend, grip } = props;
-  const acts = useActs();
   const { layers, state, onDecoded, onPainted } = useLayers(tile);
   const [hovered, setHovered] = useState(false);
+  const [focused, setFocused] = useState(false);
   const { row } = tile;
+  const [quiet] = useState(() => row !== null && comesQuietly(tile.id));
   const ended = tile.state === 'failed' || tile.state === 'canceled';
 
   const prompt = promptOf(tile);
@@ -77,15 +76,6 @@ export const Tile = memo(function Tile(props: TileProps) {
     : { ...size, transform: `translate(${box.x}px, ${box.y}px)` };
   const isSelected = useIsSelected(tile.id);
   const isSelecting = useIsSelecting();
-  const press = (event: MouseEvent): void => {
-    if (row === null) return;
-    if (event.shiftKey) onExtend(tile.id);
-    else if (event.metaKey || event.ctrlKey || isSelecting) toggle(tile.id);
-    else onOpen(tile.id);
-  };
-  const star = (): void => {
-    if (row !== null) acts.star([row.id], !row.starred);
-  };
 
   return (
     <li
@@ -103,13 +93,13 @@ export const Tile = memo(function Tile(props: TileProps) {
       {...(row ? pointersOf(grip?.listeners) : {})}
       onPointerEnter={(event) => setHovered(event.pointerType === 'mouse')}
       onPointerLeave={() => setHovered(false)}
+      onFocus={() => setFocused(true)}
+      onBlur={() => setFocused(false)}
     >
       {ended ? (
         <Ended tile={tile} />
       ) : (
-        layers.placeholder && (
-          <Developing tile={tile} model={model} prompt={prompt} quiet={wasPainted(tile.id)} />
-        )
+        layers.placeholder && <Developing tile={tile} model={model} prompt={prompt} quiet={quiet} />
       )}
       {layers.media && row && (
         <Broken instead={() => <p className="tile-broken">This result cannot be shown.</p>}>
@@ -118,67 +108,27 @@ export const Tile = memo(function Tile(props: TileProps) {
             width={box.width}
             visible={layers.mediaVisible}
             playing={hovered}
+            plain={quiet}
             onDecoded={onDecoded}
             onPainted={onPainted}
           />
         </Broken>
       )}
       {!ended && (
-        <button
-          type="button"
-          className="tile-open"
-          tabIndex={focusable ? 0 : -1}
-          aria-label={row ? `Open: ${prompt || row.kind}` : `Being made: ${prompt}`}
-          onFocus={() => onFocus(tile.id)}
-          aria-pressed={isSelecting ? isSelected : undefined}
-          onClick={press}
-          onKeyDown={(event) => {
-            if (event.metaKey || event.ctrlKey || event.altKey || row === null) return;
-            if (event.key === 'x') toggle(tile.id);
-            else if (isSelecting)
-              return; // then the keys are for all that is chosen
-            else if (event.key === 's' || event.key === '.') star();
-            else if (event.key === 'Delete') acts.remove([row.id]);
-          }}
+        <TileControls
+          id={tile.id}
+          row={row}
+          prompt={prompt}
+          focusable={focusable}
+          isSelected={isSelected}
+          isSelecting={isSelecting}
+          isReached={hovered || focused}
+          onFocus={onFocus}
+          onOpen={onOpen}
+          onExtend={onExtend}
+          handle={grip?.handle}
+          listeners={grip?.handle && grip.listeners}
         />
-      )}
-      {row && (
-        <>
-          {row.duration_s !== null && row.kind === 'video' && (
-            <span className="tile-length">{elapsed(Math.max(1, Math.round(row.duration_s)))}</span>
-          )}
-          <button
-            type="button"
-            className="tile-check"
-            tabIndex={-1}
-            aria-pressed={isSelected}
-            aria-label="Choose"
-            onClick={(event) => (event.shiftKey ? onExtend(tile.id) : toggle(tile.id))}
-          >
-            <Check size={14} strokeWidth={3} aria-hidden="true" />
-          </button>
-          {grip?.handle && (
-            <button
-              type="button"
-              className="tile-grip"
-              {...grip.handle}
-              {...grip.listeners}
-              aria-label={`Move: ${prompt || row.kind}`}
-            >
-              <GripVertical size={15} aria-hidden="true" />
-            </button>
-          )}
-          <button
-            type="button"
-            className="tile-star"
-            tabIndex={-1}
-            aria-pressed={row.starred}
-            aria-label={row.starred ? 'Unstar' : 'Star'}
-            onClick={star}
-          >
-            <Star size={16} aria-hidden="true" fill={row.starred ? 'currentColor' : 'none'} />
-          </button>
-        </>
       )}
       {!row && !ended && tile.jobId !== null && <Cancel jobId={tile.jobId} started={tile.job !== null} />}
     </li>
@@ -190,24 +140,4 @@ function pointersOf(listeners: DraggableSyntheticListeners): DraggableSyntheticL
   if (!listeners) return undefined;
   const { onKeyDown: _, ...pointers } = listeners;
   return pointers;
-}
-
-export function Cancel({ jobId, started }: { readonly jobId: string; readonly started: boolean }) {
-  const room = useProject();
-  if (!started) return null;
-  return (
-    <button
-      type="button"
-      className="tile-cancel"
-      aria-label="Cancel"
-      title="Cancel"
-      onClick={() => {
-        room
-          .cancel(jobId)
-          .catch((error: Error) => toast.error('Not canceled', { description: error.message }));
-      }}
-    >
-      <X size={15} strokeWidth={2.4} aria-hidden="true" />
-    </button>
-  );
 }

@@ -3,7 +3,7 @@ import { useProject } from '@safelight/react';
 import { Music } from 'lucide-react';
 import { useEffect, useRef, useState } from 'react';
 import { isStill } from '../motion';
-import { afterPaint, rememberPainted, wasPainted } from '../painted';
+import { afterPaint, rememberPainted } from '../painted';
 import { type Source, tileSource } from '../source';
 
 interface TileMediaProps {
@@ -12,6 +12,8 @@ interface TileMediaProps {
   readonly width: number;
   readonly visible: boolean;
   readonly playing: boolean;
+  /** Shown without ceremony; what it is at first counts. */
+  readonly plain: boolean;
   readonly onDecoded: () => void;
   readonly onPainted: () => void;
 }
@@ -54,11 +56,12 @@ function useLastingSource(row: Generation): Lasting {
 }
 
 /** The picture itself. It is shown only once it is decoded, over the placeholder, which goes after that frame. */
-export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }: TileMediaProps) {
+export function TileMedia(props: TileMediaProps) {
+  const { row, width, visible, playing, onDecoded, onPainted } = props;
   const room = useProject();
   const { source, tries, failures, onBroken } = useLastingSource(row);
   const [sizes] = useState(`${width}px`);
-  const [plain] = useState(() => wasPainted(row.id));
+  const [plain] = useState(props.plain);
   const image = useRef<HTMLImageElement>(null);
   const layer = useRef<HTMLDivElement>(null);
   const latest = useRef(row);
@@ -85,15 +88,20 @@ export function TileMedia({ row, width, visible, playing, onDecoded, onPainted }
     const stop = afterPaint(() => {
       rememberPainted(row.id);
       room.painted(latest.current);
-      // The reveal ends when the browser has drawn its end, and not after a time: frames may be seconds apart.
-      const reveals = layer.current?.getAnimations() ?? [];
-      void Promise.allSettled(reveals.map(({ finished }) => finished)).then(() => gone || onPainted());
+      if (plain) return onPainted();
+      // Asked for between two frames: within one, the browser would lay out first what is being changed.
+      window.setTimeout(() => {
+        if (gone) return;
+        // The reveal ends when the browser has drawn its end, and not after a time: frames may be seconds apart.
+        const reveals = layer.current?.getAnimations() ?? [];
+        void Promise.allSettled(reveals.map(({ finished }) => finished)).then(() => gone || onPainted());
+      }, 0);
     });
     return () => {
       gone = true;
       stop();
     };
-  }, [visible, row.id, onPainted, room]);
+  }, [visible, plain, row.id, onPainted, room]);
 
   const shown = visible || undefined;
   const alt = row.prompt ?? '';

@@ -8,7 +8,7 @@ import { wasPainted } from '../../painted';
 import { elapsed } from '../../words';
 import { Developing } from '../Developing';
 import { Ended } from '../Ended';
-import { Cancel } from '../Tile';
+import { Cancel } from '../TileControls';
 import { TileMedia } from '../TileMedia';
 
 interface NodeTileProps {
@@ -51,6 +51,7 @@ export function NodeTile({ tile, model, onOpen }: NodeTileProps) {
           width={WIDTH * 1.5}
           visible={layers.mediaVisible}
           playing={hovered}
+          plain={wasPainted(tile.id)}
           onDecoded={onDecoded}
           onPainted={onPainted}
         />
