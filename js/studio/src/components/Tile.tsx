@@ -57,7 +57,7 @@ export const Tile = memo(function Tile(props: TileProps) {
   const { tile, box, model, focusable, onFocus, onOpen, onExtend, grip } = props;
   const { layers, state, onDecoded, onPainted } = useLayers(tile);
   const [hovered, setHovered] = useState(false);
-  const [focused, setFocused] = useState(false);
+  const [reached, setReached] = useState(false);
   const { row } = tile;
   const [quiet] = useState(() => row !== null && comesQuietly(tile.id));
   const ended = tile.state === 'failed' || tile.state === 'canceled';
@@ -91,10 +91,12 @@ export const Tile = memo(function Tile(props: TileProps) {
       style={style}
       ref={grip?.ref}
       {...(row ? pointersOf(grip?.listeners) : {})}
-      onPointerEnter={(event) => setHovered(event.pointerType === 'mouse')}
+      onPointerEnter={(event) => {
+        setHovered(event.pointerType === 'mouse');
+        setReached(true);
+      }}
       onPointerLeave={() => setHovered(false)}
-      onFocus={() => setFocused(true)}
-      onBlur={() => setFocused(false)}
+      onFocus={() => setReached(true)}
     >
       {ended ? (
         <Ended tile={tile} />
@@ -122,7 +124,7 @@ export const Tile = memo(function Tile(props: TileProps) {
           focusable={focusable}
           isSelected={isSelected}
           isSelecting={isSelecting}
-          isReached={hovered || focused}
+          isReached={reached}
           onFocus={onFocus}
           onOpen={onOpen}
           onExtend={onExtend}

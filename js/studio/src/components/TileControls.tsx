@@ -14,7 +14,7 @@ interface TileControlsProps {
   readonly focusable: boolean;
   readonly isSelected: boolean;
   readonly isSelecting: boolean;
-  /** By pointer or focus: what only then can be seen is only then in the page. */
+  /** By pointer or focus, ever: what can be seen only then is in the page only from then on. */
   readonly isReached: boolean;
   readonly onFocus: (id: string) => void;
   readonly onOpen: (id: string) => void;
