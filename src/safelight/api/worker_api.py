@@ -6,7 +6,6 @@ Only secret keys may: a worker of a project's key sees that project's jobs, one 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -29,6 +28,7 @@ from safelight.jobs.pull_service import Claimed, Word
 from safelight.jobs.pull_waiters import Waiter
 from safelight.library import checked
 from safelight.library.page import instant
+from safelight.stopping import end
 
 router = APIRouter(tags=["workers"])
 
@@ -174,9 +174,7 @@ async def claim(body: ClaimBody, request: Request, ctx: Ctx, who: Who) -> Respon
         await asyncio.wait([asking], timeout=HANG_UP_S)
         raise
     finally:
-        hung_up.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await hung_up
+        await end(hung_up)
     return answer({"job": None if claimed is None else _shown(claimed)})
 
 

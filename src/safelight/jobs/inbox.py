@@ -21,9 +21,9 @@ import structlog
 from safelight.db.pool import Database, Row, Transaction
 from safelight.jobs import attempts, said, settle, trace, work
 from safelight.jobs.aftermath import Aftermath
-from safelight.jobs.stopping import end_if_canceled
 from safelight.jobs.storing import as_stored
 from safelight.providers.base import Observation, Provider, Succeeded, WebhookForged, WebhookRequest
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 

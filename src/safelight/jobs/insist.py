@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import structlog
 
 from safelight.db.pool import AWAY
-from safelight.jobs.stopping import end_if_canceled
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,7 +13,7 @@ from safelight.db.pool import Row
 from safelight.jobs import work
 from safelight.jobs.insist import AWAY
 from safelight.jobs.parts import Parts
-from safelight.jobs.stopping import end_if_canceled
+from safelight.stopping import end, end_if_canceled
 
 
 class LetGo(Enum):
@@ -76,6 +75,6 @@ async def holding_lease(
             raise LeaseLost from None
         raise
     finally:
-        renewer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await renewer
+        await end(renewer)
+        if not renewer.cancelled():
+            renewer.result()

@@ -12,7 +12,7 @@ import structlog
 
 from safelight.db.pool import Database
 from safelight.jobs import trace
-from safelight.jobs.stopping import end_if_canceled
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 

@@ -19,8 +19,8 @@ import structlog
 from safelight.db.pool import Conn, Row
 from safelight.jobs import attempts, limits, said, work
 from safelight.jobs.parts import Parts
-from safelight.jobs.stopping import end_if_canceled
 from safelight.providers.base import Canceled, Failed, Missing, Provider, ProviderError, Succeeded, TaskRef, Unchanged
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 

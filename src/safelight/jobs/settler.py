@@ -15,7 +15,7 @@ from safelight.db import task_queue
 from safelight.db.pool import Database
 from safelight.jobs import settle
 from safelight.jobs.aftermath import Aftermath
-from safelight.jobs.stopping import end_if_canceled
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("jobs")
 

@@ -24,7 +24,7 @@ from safelight.jobs.parts import Parts
 from safelight.jobs.reconcile import Reconciler
 from safelight.jobs.sending import LAST_ANSWER_S, LAST_NOTE_S
 from safelight.jobs.settler import SETTLING
-from safelight.jobs.stopping import end_if_canceled
+from safelight.stopping import end, end_if_canceled, side_by_side
 
 log: Final = structlog.get_logger("jobs")
 
@@ -103,18 +103,13 @@ class Worker:
         """Work until cancelled. A part that fails is started again; the others go on."""
         await self._parts.durations.reread()
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._parts.settler.run())
-                for part in (self._consume, self._process, self.reconciler.run, self._learn, self._keep_house):
-                    group.create_task(_kept_up(part))
+            parts = (self._consume, self._process, self.reconciler.run, self._learn, self._keep_house)
+            await side_by_side(self._parts.settler.run(), *map(_kept_up, parts), again_s=2 * QUEUE_END_S + 1.0)
         finally:
             # A job that was to be looked at once more starts again when it ends: so until there are none.
             while self._advancing:
                 self._again.clear()
-                for task in self._advancing.values():
-                    task.cancel()
-                # A cancel can be lost in a library that was just timing out: then it is said again.
-                await asyncio.wait(self._advancing.values(), timeout=END_S)
+                await end(*self._advancing.values(), again_s=END_S)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await self._parts.durations.flush()

@@ -23,6 +23,7 @@ from safelight.outgoing import delivery, event, turn
 from safelight.outgoing.figures import Figures
 from safelight.outgoing.post import GuardedPost
 from safelight.outgoing.secret import Signer
+from safelight.stopping import end, end_if_canceled
 
 log: Final = structlog.get_logger("outgoing")
 
@@ -94,11 +95,11 @@ class Sender:
                 try:
                     await self._take()
                 except Exception as error:
-                    _end_if_canceled()
+                    end_if_canceled()
                     log.warning("outgoing.claim_failed", error=repr(error))
                     await asyncio.sleep(RETRY_S)
         finally:
-            housekeeping.cancel()
+            await end(housekeeping)
             await self._end()
 
     async def _take(self) -> None:
@@ -145,7 +146,7 @@ class Sender:
             async with self._database:
                 disabled = await turn.note(self._db, claimed, posted, chance=self._chance(), now=self._now())
         except Exception as error:
-            _end_if_canceled()
+            end_if_canceled()
             log.warning("outgoing.try_failed", delivery=str(claimed.id), error=repr(error))
             return
         self._figures.tried(posted.outcome, posted.duration_ms)
@@ -165,7 +166,7 @@ class Sender:
             try:
                 await delivery.sweep(self._db)
             except Exception as error:
-                _end_if_canceled()
+                end_if_canceled()
                 log.warning("outgoing.sweep_failed", error=repr(error))
             await asyncio.sleep(HOUSEKEEPING_S)
 
@@ -183,10 +184,3 @@ class Sender:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(END_S), self._db.connection() as conn:
                 await turn.give_back(conn, list(flying.values()))
-
-
-def _end_if_canceled() -> None:
-    """A cancel that meets a broken connection comes out as that connection's error, and would be lost."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

@@ -19,6 +19,8 @@ from uuid import UUID
 
 import structlog
 
+from safelight.stopping import end
+
 __all__ = ["PAYLOAD_BYTES_MAX", "Bus", "BusStats", "GatheringBus", "HintListener", "Said", "TopicListener"]
 
 log = structlog.get_logger("realtime")
@@ -32,7 +34,6 @@ MESSAGES_MAX: Final = 1000
 CONNECT_TIMEOUT_S: Final = 5
 SEND_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = (0.1, 5.0)
-CANCEL_AGAIN_S: Final = 1.0
 MISSED_S: Final = 0.5
 
 HintListener = Callable[[frozenset[UUID] | None], None]
@@ -160,10 +161,7 @@ class GatheringBus(ABC):
     async def stop(self) -> None:
         if self._missed is not None:
             self._missed.cancel()
-        # A cancel can be lost in a library that was just timing out (`asyncio.wait_for`): then it is said again.
-        while self._keeper is not None and not self._keeper.done():
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper], timeout=CANCEL_AGAIN_S)
+        await end(self._keeper)
 
     async def _keep(self) -> None:
         tries = 0

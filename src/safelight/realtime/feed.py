@@ -42,6 +42,7 @@ from safelight.realtime.tail import (
     Slice,
     piece,
 )
+from safelight.stopping import end
 
 log = structlog.get_logger("realtime")
 
@@ -100,10 +101,7 @@ class Feed:
 
     async def stop(self) -> None:
         self.drain()
-        tasks = [task for task in (self._keeper, *self.puller.under_way()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._keeper, *self.puller.under_way())
         for channel in self._channels.values():
             channel.forget()
         self._channels.clear()

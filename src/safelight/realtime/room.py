@@ -26,6 +26,7 @@ from safelight.realtime.outlet import Batch, Outlet
 from safelight.realtime.phoenix import Vsn
 from safelight.realtime.session import Join
 from safelight.realtime.tail import Beat, Changes, Entry, Event, Progress
+from safelight.stopping import end
 
 __all__ = ["AWAY", "HubStats", "Member", "Room", "Seat"]
 
@@ -124,11 +125,7 @@ class Room:
     async def close(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
-        tasks = [member.catch_up for member in self.members.values()]
-        for task in (self._task, *tasks):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in (self._task, *tasks) if task), return_exceptions=True)
+        await end(self._task, *(member.catch_up for member in self.members.values()))
 
     async def enter(self) -> Head:
         """Where the room stands, once it does. Raises NoLog, TimeoutError."""

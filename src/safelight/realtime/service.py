@@ -31,6 +31,7 @@ from safelight.realtime.presence_relay import PresenceRelay
 from safelight.realtime.relay import BroadcastRelay
 from safelight.realtime.room import AWAY
 from safelight.realtime.session import Refusals
+from safelight.stopping import side_by_side
 
 __all__ = ["Realtime"]
 
@@ -98,10 +99,7 @@ class Realtime:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.flags.run())
-            group.create_task(self._tick())
-            group.create_task(self._recheck())
+        await side_by_side(self.flags.run(), self._tick(), self._recheck())
 
     async def drain(self, spread_s: float) -> None:
         """Close every socket, spread over this time, so that the clients do not come back all at once."""

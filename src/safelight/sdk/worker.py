@@ -51,6 +51,7 @@ from safelight.sdk.session import TIMEOUTS, is_unsent
 from safelight.sdk.worker_calls import ClaimedJob, Underway
 from safelight.sdk.worker_task import Failed, Progress, Result, Stopped, Thread, told
 from safelight.sdk.worker_upload import PART_BYTES, Course, Setback
+from safelight.stopping import end
 
 __all__ = ["ClaimedJob", "Failed", "Progress", "Stopped", "Worker", "run"]
 
@@ -187,8 +188,7 @@ class Worker:
         else:
             log.info("job %s: over after %.1f s", job.id, time.monotonic() - began)
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            await end(keeping)
         if not making.done() and not self._draining.is_set():
             # The thread is the function's until it returns; a second job would only wait behind it.
             log.warning("job %s is over, but its function goes on; waiting for it", job.id)

@@ -18,10 +18,10 @@ from safelight.jobs.learning import Durations
 from safelight.jobs.offered import Offered
 from safelight.jobs.pull_outputs import PullOutputs
 from safelight.jobs.pulling import PullDesk
-from safelight.jobs.stopping import end_if_canceled
 from safelight.media.uploads import Uploads
 from safelight.observe.metrics import Metrics
 from safelight.server.settings import Settings
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("server")
 

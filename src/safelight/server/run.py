@@ -19,7 +19,8 @@ from safelight.realtime.line import LineProtocol
 from safelight.realtime.phoenix import FRAME_BYTES_MAX
 from safelight.realtime.transport import SocketProtocol
 from safelight.server.settings import Settings
-from safelight.server.system import System, system
+from safelight.server.system import LAST_WORDS_S, System, system
+from safelight.stopping import end
 
 log: Final = structlog.get_logger("server")
 
@@ -92,15 +93,10 @@ async def running(
                 server.should_exit = True
                 with contextlib.suppress(Exception):
                     await serving
-            for task in (background, stopping, greeting):
-                if task is not None:
-                    task.cancel()
-            results = await asyncio.gather(
-                *(task for task in (background, greeting) if task is not None), return_exceptions=True
-            )
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+            await end(background, stopping, greeting, again_s=LAST_WORDS_S)
+        for task in (background, greeting):
+            if task is not None and not task.cancelled() and isinstance(error := task.exception(), Exception):
+                raise error
 
 
 def _settle_down() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,9 +81,12 @@ from safelight.server.inputs import InputDoor
 from safelight.server.keepers import QueueHint, keep_desk, keep_house, learn
 from safelight.server.offer import Offer, comfyui_doors, provider_settings
 from safelight.server.settings import Settings
+from safelight.stopping import side_by_side
 
 log: Final = structlog.get_logger("server")
 
+LAST_WORDS_S: Final = 20.0
+"""What a part may take to end: a worker hears providers' last answers, and notes them."""
 STUDIO: Final = Path(__file__).resolve().parent.parent / "studio_dist"
 
 
@@ -318,29 +321,25 @@ async def _wire(
 
     async def background() -> None:
         """What runs beside the requests, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(waiting.run())
-            if worker is not None:
-                group.create_task(worker.run())
-                group.create_task(fal_door.run())
-                if sender is not None:
-                    group.create_task(sender.run())
-                group.create_task(keep_house(settings, db, uploads, metrics, server, now))
-                group.create_task(keep_desk(desk, outputs))
-            else:
-                # A reader's look (J5) may finish a job here too.
-                group.create_task(settler.run())
-                group.create_task(learn(durations, breakers, offered))
-            if is_api:
-                group.create_task(intake.run())
-            if is_realtime:
-                group.create_task(realtime.run())
-            if is_api or is_realtime:
-                group.create_task(pushed.run())
-                group.create_task(gate.run())
-                group.create_task(streams.run())
-            if server is not None:
-                group.create_task(server.keep_running())
+        beside: list[Coroutine[Any, Any, None]] = [waiting.run()]
+        with_last_words: list[Coroutine[Any, Any, None]] = []
+        if worker is not None:
+            with_last_words += [worker.run(), fal_door.run()]
+            if sender is not None:
+                with_last_words.append(sender.run())
+            beside += [keep_house(settings, db, uploads, metrics, server, now), keep_desk(desk, outputs)]
+        else:
+            # A reader's look (J5) may finish a job here too.
+            beside += [settler.run(), learn(durations, breakers, offered)]
+        if is_api:
+            beside.append(intake.run())
+        if is_realtime:
+            beside.append(realtime.run())
+        if is_api or is_realtime:
+            beside += [pushed.run(), gate.run(), streams.run()]
+        if server is not None:
+            beside.append(server.keep_running())
+        await side_by_side(side_by_side(*beside), *with_last_words, again_s=LAST_WORDS_S)
 
     return System(settings, db, context, app, feed, desk, realtime, providers, base_url, background)
 

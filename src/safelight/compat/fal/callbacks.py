@@ -25,11 +25,11 @@ from safelight.compat.fal.wire import Answer, encode
 from safelight.db.pool import Database, Row
 from safelight.jobs import reads, trace
 from safelight.jobs.errors import InvalidSubmission
-from safelight.jobs.stopping import end_if_canceled
 from safelight.outgoing.address import Addresses, AddressRefused
 from safelight.outgoing.lanes import Lanes
 from safelight.outgoing.post import GuardedPost, Posted
 from safelight.outgoing.schedule import verdict
+from safelight.stopping import end_if_canceled
 
 log: Final = structlog.get_logger("compat")
 

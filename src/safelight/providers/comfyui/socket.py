@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from random import random
@@ -17,6 +16,7 @@ from safelight.providers.base import Running
 from safelight.providers.comfyui.progress import Track
 from safelight.providers.http import CONNECT_S, is_private_host
 from safelight.providers.loose_json import as_object, decode
+from safelight.stopping import end
 
 log: Final = structlog.get_logger("providers.comfyui")
 
@@ -63,10 +63,7 @@ class Socket:
         self._tracks.pop(prompt_id, None)
 
     async def close(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
+        await end(self._listening)
 
     async def _listen(self) -> None:
         """Until nothing is left to follow. A server that cannot be reached costs a try now and then."""
