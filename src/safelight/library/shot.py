@@ -110,7 +110,8 @@ async def create_shot(
     """
     name = checked.text("name", name)
     position = await _free_position(tx.conn, project_id, None, position)
-    await placing.lock_generations(tx.conn, project_id, checked.ids("generation_ids", generation_ids))
+    if wanted := checked.ids("generation_ids", generation_ids):
+        await placing.lock_generations(tx.conn, project_id, wanted)
     row = await tx.conn.fetchrow(
         """
         insert into shots (id, project_id, name, position, settings)
@@ -184,12 +185,19 @@ async def _free_position(conn: Conn, project_id: UUID, shot_id: UUID | None, wan
         order.check_position(wanted)
     if not await conn.fetchval("select 1 from projects where id = $1 for no key update", project_id):
         raise not_found("project", project_id)
+    if wanted is None:
+        last = await conn.fetchval(
+            "select max(position) from shots where project_id = $1 and id is distinct from $2", project_id, shot_id
+        )
+        return order.at_end(last)[0]
     rows = await conn.fetch(
-        "select position from shots where project_id = $1 and id is distinct from $2 order by position",
+        """
+        select distinct position from shots where project_id = $1 and id is distinct from $2 and position >= $3
+        order by position limit 2
+        """,
         project_id,
         shot_id,
+        wanted,
     )
     taken: list[str] = [row["position"] for row in rows]
-    if wanted is None:
-        return order.at_end(taken[-1] if taken else None)[0]
     return order.from_position(wanted, taken)[0]
