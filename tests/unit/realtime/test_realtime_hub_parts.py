@@ -25,6 +25,7 @@ from safelight.realtime.phoenix import Vsn
 from safelight.realtime.presence import METAS_MAX, Board
 from safelight.realtime.presence_relay import PresenceRelay
 from safelight.realtime.relay import BroadcastRelay
+from safelight.realtime.room import rest_s
 from safelight.realtime.tail import Entry
 from safelight.realtime.transport import framed
 
@@ -360,3 +361,8 @@ def test_a_process_that_falls_silent_takes_those_it_showed_with_it() -> None:
     bus.publish("presence", "")  # the bus was away: everybody says again what they have
     assert there.others == {("one", 1): ("ann", {"at": 1})}
     bus.publish("presence", "nonsense")
+
+
+def test_a_large_room_rests_after_it_has_told_of_changes_and_a_small_one_never() -> None:
+    assert rest_s(1) == rest_s(80) == 0
+    assert 0 < rest_s(100) < rest_s(1_000) < rest_s(10_000) == rest_s(1_000_000)
