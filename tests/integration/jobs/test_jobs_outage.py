@@ -1,6 +1,6 @@
 """The outage drill (P6): the first choice of many jobs is out of service, and then well again.
 
-`SAFELIGHT_DRILL_JOBS=500` makes it as large as one likes.
+500 jobs; `SAFELIGHT_DRILL_JOBS` makes it as large as one likes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safelight.jobs.breaker import Rule
 from safelight.jobs.worker import PARALLEL_MAX
 from safelight.providers.factory import Limits
 
-JOBS = int(os.environ.get("SAFELIGHT_DRILL_JOBS", "120"))
+JOBS = int(os.environ.get("SAFELIGHT_DRILL_JOBS", "500"))
 BY_THE_OTHER = JOBS * 3 // 5
 """So many are through before the first choice is well again: in place of a time, which machines differ in."""
 AFTERWARDS_MAX_S = 60.0
