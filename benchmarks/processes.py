@@ -145,7 +145,9 @@ def weigh(pids: Iterable[int]) -> Weight:
         except psutil.NoSuchProcess:
             continue
         count += 1
-        cpu += times.user + times.system
+        # With children that have ended: PostgreSQL's processes come and go.
+        spent = times.user + times.system + times.children_user + times.children_system
+        cpu += spent
         if name == "postgres":
-            database += times.user + times.system
+            database += spent
     return Weight(count, pss / 2**20, cpu, database)
