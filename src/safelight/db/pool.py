@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar, cast
@@ -26,6 +27,8 @@ TRIES_MAX = 6
 """A transaction that lost six times in a row meets something a seventh try will not cure."""
 COMMAND_TIMEOUT_S = 30.0
 """No statement of ours is allowed to run longer: a request never stays open longer than that (J1)."""
+IDLE_S = 60.0
+"""A connection unused for longer is not used again: something between us and the database may have forgotten it."""
 _NUMBER_AND_COMMIT = "select set_config('safelight.seq', coalesce(changes_head('{}'), 0)::text, false); commit"
 AWAY = (
     OSError,
@@ -48,6 +51,7 @@ class Conn(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> Row | None: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     def is_closed(self) -> bool: ...
+    def terminate(self) -> None: ...
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> AbstractAsyncContextManager[Any]: ...
@@ -87,6 +91,13 @@ async def _reset(connection: Any) -> None:
     that outlives a transaction, so only a transaction that was left open (a cancelled task) needs it."""
     if connection.is_in_transaction():
         await connection.reset()
+
+
+def _is_open(connection: Conn) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it broke, and the pool has taken it back
+        return False
 
 
 class Transaction:
@@ -134,7 +145,7 @@ class Database:
             init=_prepare,
             reset=_reset,
             command_timeout=COMMAND_TIMEOUT_S,
-            max_inactive_connection_lifetime=60.0,
+            max_inactive_connection_lifetime=IDLE_S,
             server_settings={
                 "application_name": "safelight",
                 "timezone": "UTC",
@@ -211,7 +222,7 @@ class Database:
                 result = await work(tx)
                 await tx.conn.execute(_NUMBER_AND_COMMIT.format(project))
             except BaseException:  # also when cancelled: a pool does not like to find a transaction open
-                if not tx.conn.is_closed():
+                if _is_open(tx.conn):
                     await tx.conn.execute("rollback")
                 raise
             return result, int(await tx.conn.fetchval("select current_setting('safelight.seq')"))
@@ -240,13 +251,15 @@ class Lane(Database):
 
     What a PostgreSQL process has planned and read before is its own: a settle that takes 3 ms takes 15 to 50 the first
     time in another one, and a pool hands out now this one, now that. Who finds the lane busy gets a connection of
-    the pool; one that met with an error goes back to it, which knows how to mend it.
+    the pool; one that met with an error goes back to it, which knows how to mend it. As in the pool, one that was not
+    used for a while is replaced.
     """
 
     def __init__(self, whole: Database) -> None:
         super().__init__(whole.pool, whole.dsn)
         self._listeners = whole._listeners
         self._kept: Conn | None = None
+        self._used_at = 0.0
         self._is_busy = False
         self._has_left = False
 
@@ -263,10 +276,13 @@ class Lane(Database):
     async def _keep(self) -> AsyncGenerator[Conn]:
         self._is_busy = True
         try:
-            if self._kept is None or self._kept.is_closed():
+            if self._kept is not None and _is_open(self._kept) and time.monotonic() - self._used_at > IDLE_S:
+                self._kept.terminate()
+            if self._kept is None or not _is_open(self._kept):
                 await self._release()
                 self._kept = await self.pool.acquire()
             yield self._kept
+            self._used_at = time.monotonic()
         except BaseException:
             await self._release()
             raise

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
+from safelight.db import pool
 from safelight.db.pool import AWAY, Database, Transaction
 
 IS_WAITED_FOR = """
@@ -66,6 +67,17 @@ async def test_a_lane_goes_on_by_another_connection_when_its_own_is_cut(db: Data
         except AWAY:
             continue
     pytest.fail("the lane did not mend")
+
+
+async def test_a_lane_that_was_not_used_for_long_does_not_trust_its_connection(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = db.lane("inbox")
+    kept = await backend(lane)
+    monkeypatch.setattr(pool, "IDLE_S", -1.0)
+    assert await backend(lane) != kept
+    monkeypatch.undo()
+    assert await backend(lane) == await backend(lane)
 
 
 async def test_an_error_in_a_lane_leaves_no_transaction_behind(db: Database) -> None:
