@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lost_cancels import Away
 from safelight import stopping
 from safelight.jobs.lease import holding_lease
-
-
-class Away:
-    """A database that does not answer, and loses so many cancels."""
-
-    def __init__(self, loses: int) -> None:
-        self.loses = loses
-        self.is_asked = asyncio.Event()
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        self.is_asked.set()
-        while self.loses:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-            self.loses -= 1
-        await asyncio.Event().wait()
-        yield
 
 
 @pytest.fixture(autouse=True)
