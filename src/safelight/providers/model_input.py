@@ -304,6 +304,10 @@ def _image_faults(field: Field, value: Any, *inside: int) -> list[InputFault]:
     if not isinstance(value, str):
         return [_fault(field, "Input should be the URL of a picture", "url_type", *inside)]
     if value.startswith("data:image/"):
+        if ";base64," in value[:64] and not value.isascii():
+            # As lists show it (abridged.py): a provider would be paid for a broken picture.
+            said = "The data: URL is no whole picture; one from a list of jobs is cut, GET /v1/jobs/{id} has all of it"
+            return [_fault(field, said, "url_cut", *inside)]
         limit = DATA_URL_LENGTH_MAX
     elif value.startswith(("https://", "http://")) and not any(sign.isspace() for sign in value):
         limit = URL_LENGTH_MAX

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safelight.providers.abridged import without_files
 from safelight.providers.model import Model
 from safelight.providers.model_input import InputInvalid, expected, validate_input
 from safelight.providers.registry import Registry
@@ -182,6 +183,7 @@ def test_a_model_without_a_start_image_says_so():
     [
         ("file:///etc/passwd", "url_scheme"),
         ("data:text/html,x", "url_scheme"),
+        (without_files("data:image/png;base64," + "A" * 100_000), "url_cut"),
         ("https://x.example/a b", "url_scheme"),
         ("https://x.example/" + "a" * 9000, "url_too_long"),
         (5, "url_type"),
