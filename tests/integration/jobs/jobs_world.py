@@ -60,6 +60,7 @@ from safelight.providers.openai import OpenAISettings
 from safelight.providers.registry import Registry
 from safelight.providers.replicate import ReplicateSettings
 from safelight.providers.signed import SignedSettings
+from safelight.stopping import end
 
 DEADLINE_S = 30.0
 """Of every wait. Nothing here takes a tenth of it on a quiet machine."""
@@ -147,10 +148,20 @@ class Node:
     providers: dict[str, Provider]
     fetcher: Fetcher
     running: asyncio.Task[None] | None = None
+    _asked: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self) -> Node:
         self.running = asyncio.create_task(self.worker.run())
         return self
+
+    async def watch_abandoned(self) -> None:
+        """What its own loop does now and then, at once; with the node this ends too, as there."""
+        watching = asyncio.create_task(self.worker.reconciler.watch_abandoned())
+        self._asked.add(watching)
+        await asyncio.wait([watching])
+        self._asked.discard(watching)
+        if not watching.cancelled():
+            watching.result()
 
     async def stop(self) -> None:
         """In good order, as after SIGTERM."""
@@ -173,6 +184,7 @@ class Node:
             self.running.cancel()
             await asyncio.wait([self.running], timeout=DEADLINE_S)
             assert self.running.done(), "the worker does not end"
+        await end(*self._asked)
 
     async def _kill(self) -> None:
         while True:

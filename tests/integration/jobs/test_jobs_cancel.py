@@ -77,7 +77,7 @@ async def test_a_provider_that_does_not_stop_is_waited_for_only_so_long(build: B
     assert (await world.wallet()).available == CREDITS
 
     async def cost_is_known() -> bool:
-        await world.nodes[0].worker.reconciler.watch_abandoned()
+        await world.nodes[0].watch_abandoned()
         async with world.db.connection() as conn:
             await conn.execute("update attempts set watched_at = null")
         return bool((await world.attempts(job_id))[0]["cost"])
@@ -112,7 +112,7 @@ async def test_a_provider_that_cannot_stop_is_left_alone_and_its_late_result_is_
         return bool(await world.rows("select 1 from inbox where processed_at is not null"))
 
     await until(webhook_came)
-    await world.nodes[0].worker.reconciler.watch_abandoned()
+    await world.nodes[0].watch_abandoned()
     (attempt,) = await world.attempts(job_id)
     assert attempt["state"] == "succeeded"
     assert attempt["cost"]
@@ -151,7 +151,7 @@ async def test_a_job_whose_answer_was_lost_is_canceled_at_once_and_still_watched
         return (await world.attempts(job_id))[0]["task_id"] is not None
 
     await until(task_is_named)
-    await world.nodes[0].worker.reconciler.watch_abandoned()
+    await world.nodes[0].watch_abandoned()
     assert (await world.attempts(job_id))[0]["state"] == "succeeded"
     assert (await world.job(job_id))["stage"] == "canceled"
     await books_balance(world)

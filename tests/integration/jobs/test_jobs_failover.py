@@ -109,7 +109,7 @@ async def test_a_result_that_comes_when_the_job_has_gone_on_is_noted_and_neither
 
     async def noted() -> bool:
         await world.rows("update attempts set watched_at = null where state = 'abandoned' returning 1")
-        await world.nodes[0].worker.reconciler.watch_abandoned()
+        await world.nodes[0].watch_abandoned()
         return bool(await world.value("select late from attempts where job_id = $1 and provider = 'fal'", job_id))
 
     await until(noted, "the late result")

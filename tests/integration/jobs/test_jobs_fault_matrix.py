@@ -186,7 +186,7 @@ async def play_all(world: World, stages: Stages, given: Sequence[Cell | Handover
     async def all_known() -> bool:
         query = "update attempts set watched_at = null where job_id = any ($1) and state = 'abandoned' returning 1"
         waiting = await world.rows(query, late)
-        await node.worker.reconciler.watch_abandoned()
+        await node.watch_abandoned()
         return not waiting
 
     if late:

@@ -72,7 +72,7 @@ async def act(world: World, random: Random, jobs: list[UUID]) -> None:
         case "watch" if world.nodes:
             # Its worker may die under it.
             with contextlib.suppress(*AWAY, asyncpg.InternalClientError):
-                await random.choice(world.nodes).worker.reconciler.watch_abandoned()
+                await random.choice(world.nodes).watch_abandoned()
         case "steal":
             await world.rows("update job_work set lease_by = null, lease_until = null where random() < 0.3 returning 1")
         case _:

@@ -104,7 +104,7 @@ async def test_a_task_of_a_lost_answer_that_turns_up_beside_its_successor_is_rec
         return (await world.attempts(job_id))[0]["task_id"] is not None
 
     await until(first_is_named)
-    await world.nodes[0].worker.reconciler.watch_abandoned()
+    await world.nodes[0].watch_abandoned()
     first, *_ = await world.attempts(job_id)
     assert first["state"] == "succeeded"
     assert first["cost"]
