@@ -110,6 +110,7 @@ class Worker:
             while self._advancing:
                 self._again.clear()
                 await end(*self._advancing.values(), again_s=END_S)
+                await asyncio.sleep(0)  # they leave by a callback: one that had just ended would keep us here for ever
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await self._parts.durations.flush()

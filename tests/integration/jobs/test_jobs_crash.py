@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from jobs_world import Build, World, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import Build, World, until
 
 LONG_ENOUGH = {"unknown_grace_s": 20.0, "lease_s": 1.0}
 
@@ -93,6 +96,32 @@ async def test_a_worker_that_is_stopped_takes_the_answers_it_waits_for_along(bui
     await world.reaches(job_id, "completed")
     assert "answer_lost" not in await world.steps(job_id)
     await books_balance(world)
+
+
+@pytest.mark.timeout(60)
+async def test_a_worker_ends_also_when_a_job_of_its_ends_in_that_very_moment(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+):
+    world = await build(workers=0)
+    node = await world.node()
+    told = asyncio.Event()
+
+    async def a_job(_: UUID) -> None:
+        await told.wait()
+
+    async def all_else(*parts: Any, again_s: float) -> None:
+        for part in parts:
+            part.close()
+        await asyncio.sleep(0)
+        told.set()
+        await asyncio.sleep(0)  # the job ends in this turn of the loop, before us; who waits for it hears in the next
+
+    monkeypatch.setattr(node.engine, "advance", a_job)
+    monkeypatch.setattr("safelight.jobs.worker.side_by_side", all_else)
+    node.worker.take_up(uuid4())
+    await node.worker.run()
+    assert node.worker._advancing == {}
+    await node.stop()
 
 
 async def test_two_workers_on_one_job_do_everything_once(build: Build):
