@@ -61,7 +61,7 @@ WAIT_MAX_S: Final = 25.0
 
 _REPLAY_START: Final = """
 select coalesce(max(seq) filter (where at < to_timestamp($3)), min(seq) - 1)
-  from (select seq, at from changes where project_id = $1 order by seq desc limit $2) newest
+  from (select seq, at from changes where project_id = $1 and seq <= $4 order by seq desc limit $2) newest
 """
 
 
@@ -164,10 +164,13 @@ class Feed:
                     )
                 await _either(woken, left_s)
 
-    async def replay_start(self, project: UUID, since_s: float, limit: int) -> int | None:
-        """The cursor for "the newest `limit` entries since then" (seconds since 1970); None: there are no entries."""
+    async def replay_start(self, project: UUID, since_s: float, limit: int, upto: int) -> int | None:
+        """The cursor for "the newest `limit` entries since then (seconds since 1970), of those up to the seq `upto`".
+
+        None: there are no such entries.
+        """
         async with self._catch_ups, self._db.connection() as conn:
-            return await conn.fetchval(_REPLAY_START, project, limit, since_s)
+            return await conn.fetchval(_REPLAY_START, project, limit, since_s, upto)
 
     async def follow(
         self,

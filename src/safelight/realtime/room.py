@@ -203,7 +203,7 @@ class Room:
             self._lanes.setdefault(member.key, {})[id(member.join)] = member
         else:
             member.cursor = start[1]
-            self._fall_behind(member, start[0], is_replay=True)
+            self._fall_behind(member, start[0], replay_to=self.cursor)
 
     def detach(self, join: Join) -> Member | None:
         member = self.members.pop(id(join), None)
@@ -336,29 +336,31 @@ class Room:
         member.cursor = cursor
         self._tell_gap(member, self.epoch, cursor, self.cursor, must_refetch=False)
         self._leave_lane(member)
-        self._fall_behind(member, self.epoch, is_replay=False)
+        self._fall_behind(member, self.epoch, replay_to=0)
 
     def _tell_gap(self, member: Member, epoch: UUID | None, after: int, head: int, *, must_refetch: bool) -> None:
         if member.key.wants("gap"):
             body = msgspec.json.encode({"epoch": epoch, "after": after, "head": head, "must_refetch": must_refetch})
             member.seat.outlet.put(broadcast(member.key.vsn, member.key.topic, "gap", body))
 
-    def _fall_behind(self, member: Member, epoch: UUID | None, *, is_replay: bool) -> None:
+    def _fall_behind(self, member: Member, epoch: UUID | None, *, replay_to: int) -> None:
+        """Up to `replay_to` it gets what was before it joined."""
         self._stats.catch_ups += 1
         member.is_live = False
         member.touched = Touched()
         member.touched.merge(self._touched)
-        member.catch_up = asyncio.create_task(self._catch_up(member, epoch, is_replay=is_replay), name="catch-up")
+        member.catch_up = asyncio.create_task(self._catch_up(member, epoch, replay_to), name="catch-up")
 
-    async def _catch_up(self, member: Member, epoch: UUID | None, *, is_replay: bool) -> None:
+    async def _catch_up(self, member: Member, epoch: UUID | None, replay_to: int) -> None:
         tries = 0
         while True:
             try:
                 if member.cursor < 0:
-                    member.cursor = await self._replay_start(member.join)
+                    member.cursor = await self._replay_start(member.join, replay_to)
                 found = await self._feed.read(self.project, epoch=epoch, after=member.cursor, limit=CATCH_UP_ENTRIES)
                 tries = 0
                 for entry in found.entries:
+                    is_replay = entry.seq <= replay_to
                     if entry.seq <= self.cursor and not await self._send_past(member, found.epoch, entry, is_replay):
                         return
                 # From here to the end of the turn nobody else moves.
@@ -406,8 +408,8 @@ class Room:
         member.touched = None
         self._lanes.setdefault(member.key, {})[id(member.join)] = member
 
-    async def _replay_start(self, join: Join) -> int:
-        """The cursor for "since then, at most so many"."""
+    async def _replay_start(self, join: Join, upto: int) -> int:
+        """The cursor for "since then, at most so many before it joined"."""
         since_ms, limit = join.config.replay_since_ms or 0, join.config.replay_limit
-        after = await self._feed.replay_start(self.project, since_ms / 1000, limit)
-        return self.cursor if after is None else min(after, self.cursor)
+        after = await self._feed.replay_start(self.project, since_ms / 1000, limit, upto)
+        return upto if after is None else after

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import AsyncGenerator
 from uuid import uuid4
 
 import pytest
 from realtime_world import Wire, World, until
+
+from safelight.realtime.feed import CATCH_UPS_MAX, Feed
 
 
 async def test_a_person_joins_their_project_and_sees_a_write_made_right_after(world: World) -> None:
@@ -63,6 +67,30 @@ async def test_replay_since_a_moment_comes_before_what_is_live_and_is_marked(wor
         got = [await wire.event("change") for _ in range(3)]
         assert [each["payload"]["id"] for each in got] == [*recent[-2:], live]
         assert got[0]["meta"]["replayed"] is True
+
+
+async def test_a_replay_that_comes_late_is_still_of_what_was_before_the_join(world: World) -> None:
+    recent = [str(await world.add_shot(f"recent {number}")) for number in range(3)]
+    async with world.socket(world.secret_key) as other, world.socket(world.secret_key) as wire:
+        await other.join(world.topic)
+        async with reading_of_the_past_waits(world.system.feed):
+            await wire.join(world.topic, broadcast={"replay": {"since": 0, "limit": 2}}, private=True)
+            live = str(await world.add_shot("live"))
+            await other.event("change")
+        got = [await wire.event("change") for _ in range(3)]
+        assert [each["payload"]["id"] for each in got] == [*recent[-2:], live]
+        assert [each["meta"].get("replayed") for each in got] == [True, True, None]
+
+
+@contextlib.asynccontextmanager
+async def reading_of_the_past_waits(feed: Feed) -> AsyncGenerator[None]:
+    for _ in range(CATCH_UPS_MAX):
+        await feed._catch_ups.acquire()
+    try:
+        yield
+    finally:
+        for _ in range(CATCH_UPS_MAX):
+            feed._catch_ups.release()
 
 
 async def test_postgres_changes_come_under_the_name_and_filter_that_were_asked_for(world: World) -> None:
