@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from safelight.db.pool import Database
+
+T = TypeVar("T")
 
 Data = Annotated[
     Path | None,
@@ -40,3 +46,18 @@ async def opened(data: Path | None, *, may_create: bool = False) -> AsyncGenerat
         yield server.dsn
     finally:
         await server.stop()
+
+
+def on_database(data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Run `work` on the database, from start to end of a command. Raises what `opened` raises."""
+    from safelight.db.pool import Database
+
+    async def whole() -> T:
+        async with opened(data) as dsn:
+            db = await Database.connect(dsn, size_max=1)
+            try:
+                return await work(db)
+            finally:
+                await db.close()
+
+    return asyncio.run(whole())

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safelight.cli.database_option import Data
+from safelight.cli.database_option import Data, on_database
 from safelight.cli.server_option import AsJson, print_json
 
 if TYPE_CHECKING:
     from safelight.db.pool import Database
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Switch realtime off and on, and force polling, in every client.")
 
@@ -36,7 +31,7 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
                 r["name"]: r["value"] for r in rows
             }
 
-    in_force, stored = _with(data, work)
+    in_force, stored = on_database(data, work)
     found = {name: getattr(in_force, field) for name, field in flags.FLAGS.items()}
     if as_json:
         print_json({name: {"value": value, "stored": stored.get(name)} for name, value in found.items()})
@@ -58,7 +53,7 @@ def set_(
         wanted = flags.parsed(name.upper(), value)
     except flags.BadFlag as error:
         raise typer.BadParameter(str(error)) from None
-    _with(data, lambda db: flags.store_flag(db, name.upper(), wanted, "cli"))
+    on_database(data, lambda db: flags.store_flag(db, name.upper(), wanted, "cli"))
     typer.echo(f"{name.upper()} is {_word(wanted)}")
 
 
@@ -69,24 +64,9 @@ def reset(name: Name, data: Data = None) -> None:
 
     if name.upper() not in flags.FLAGS:
         raise typer.BadParameter(f"There is no flag {name}; there are {', '.join(flags.FLAGS)}.")
-    _with(data, lambda db: flags.store_flag(db, name.upper(), None, "cli"))
+    on_database(data, lambda db: flags.store_flag(db, name.upper(), None, "cli"))
     typer.echo(f"{name.upper()} is back to its default")
 
 
 def _word(value: Any) -> str:
     return "" if value is None else str(value).lower()
-
-
-def _with(data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
-    from safelight.cli.database_option import opened
-    from safelight.db.pool import Database
-
-    async def whole() -> T:
-        async with opened(data) as dsn:
-            db = await Database.connect(dsn, size_max=1)
-            try:
-                return await work(db)
-            finally:
-                await db.close()
-
-    return asyncio.run(whole())

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from safelight.cli.database_option import Data
+from safelight.cli.database_option import Data, on_database
 from safelight.cli.server_option import AsJson, print_json
 
 if TYPE_CHECKING:
     from safelight.db.pool import Database
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="API keys, on the machine that has the database.")
 
@@ -44,7 +39,7 @@ def create(
     """A new key. It is printed this once and cannot be read again."""
     from safelight.access import keys
 
-    made = _with(
+    made = on_database(
         data,
         lambda db: db.run(lambda tx: keys.create_key(tx, project_id=project, kind=kind.value, name=name, actor="cli")),
     )
@@ -65,7 +60,7 @@ def list_(project: ForProject = None, data: Data = None, as_json: AsJson = False
         async with db.connection() as conn:
             return await keys.list_keys(conn, project)
 
-    found = _with(data, work)
+    found = on_database(data, work)
     if as_json:
         print_json(found)
         return
@@ -89,20 +84,5 @@ def revoke(key: Annotated[UUID, typer.Argument(metavar="KEY", help="The key's id
     """End a key for good. Running servers notice within seconds."""
     from safelight.access import keys
 
-    ended = _with(data, lambda db: db.run(lambda tx: keys.revoke_key(tx, key, actor="cli")))
+    ended = on_database(data, lambda db: db.run(lambda tx: keys.revoke_key(tx, key, actor="cli")))
     typer.echo(f"{ended.prefix}… is revoked")
-
-
-def _with(data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
-    from safelight.cli.database_option import opened
-    from safelight.db.pool import Database
-
-    async def whole() -> T:
-        async with opened(data) as dsn:
-            db = await Database.connect(dsn, size_max=1)
-            try:
-                return await work(db)
-            finally:
-                await db.close()
-
-    return asyncio.run(whole())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from safelight.emulators.courier import Courier, Delivery, Letter, retry_delays
-from safelight.emulators.faults import PRIVATE_URL, FaultBook
+from safelight.emulators.faults import PRIVATE_URL, REFUSALS, FaultBook, SubmitFault
 from safelight.emulators.media import MediaSpec, Studio, seed_for, short_prompt
 from safelight.emulators.settings import TASKS_MAX, UNFINISHED_MAX, WEBHOOK_TIMEOUT_S, EmulatorSettings
 from safelight.emulators.shelf import Item, Shelf
@@ -86,6 +86,13 @@ class Engine:
         )
         self._start(self._live(task, dialect))
         return task
+
+    def refusal(self, order: Order) -> SubmitFault | None:
+        """The fault by which this order is not accepted now; asked once for each time it comes."""
+        fault = order.faults.submit
+        if fault not in REFUSALS or not self.faults.spend(f"submit {order.asked}", order.faults.submit_times):
+            return None
+        return fault
 
     def find(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)

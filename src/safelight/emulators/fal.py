@@ -28,10 +28,10 @@ from safelight.emulators.fal_bodies import (
     webhook_body,
 )
 from safelight.emulators.fal_errors import BALANCE, known
-from safelight.emulators.faults import REFUSALS, FaultError
+from safelight.emulators.faults import FaultError
 from safelight.emulators.settings import HANG_S, EmulatorSettings
 from safelight.emulators.signing import FalSigner
-from safelight.emulators.task import Broken, Order, Stopped, Succeeded, Task, abridge, attempt_of
+from safelight.emulators.task import Broken, Order, Stopped, Succeeded, Task, abridge
 from safelight.emulators.timeline import Phase
 from safelight.emulators.wanted import Unwanted, read_wanted
 from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_object
@@ -181,13 +181,8 @@ class Fal:
         )
 
     def refusal(self, order: Order) -> Response | None:
-        fault = order.faults.submit
-        if fault is None or fault not in REFUSALS:
-            return None
-        # By the attempt where it is named: its webhook's token is another each time it is sent.
-        asked = attempt_of(order.webhook_url) or order.webhook_url or order.model + order.prompt
-        key = f"submit {asked}"
-        if not self.engine.faults.spend(key, order.faults.submit_times):
+        fault = self.engine.refusal(order)
+        if fault is None:
             return None
         if fault == "lose_request":
             return Dropped()

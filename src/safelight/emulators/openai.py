@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from safelight.emulators.courier import Letter
 from safelight.emulators.drop import Dropped
 from safelight.emulators.engine import Engine, Overloaded
-from safelight.emulators.faults import REFUSALS, FaultError
+from safelight.emulators.faults import FaultError
 from safelight.emulators.media import MediaSpec, Studio, short_prompt
 from safelight.emulators.openai_bodies import (
     FAILURES,
@@ -208,12 +208,8 @@ class OpenAI:
         )
 
     def _refusal(self, order: Order) -> Response | None:
-        fault = order.faults.submit
-        if fault is None or fault not in REFUSALS:
-            return None
-        if not self.engine.faults.spend(
-            f"submit {order.attempt or order.model + order.prompt}", order.faults.submit_times
-        ):
+        fault = self.engine.refusal(order)
+        if fault is None:
             return None
         if fault == "lose_request":
             return Dropped()

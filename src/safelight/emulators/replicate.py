@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from safelight.emulators.courier import Letter
 from safelight.emulators.drop import Dropped
 from safelight.emulators.engine import Engine, Overloaded
-from safelight.emulators.faults import REFUSALS, FaultError
+from safelight.emulators.faults import FaultError
 from safelight.emulators.replicate_bodies import (
     FAILURES,
     REFUSED,
@@ -32,7 +32,7 @@ from safelight.emulators.replicate_bodies import (
 )
 from safelight.emulators.replicate_files import ReplicateFiles
 from safelight.emulators.settings import HANG_S, EmulatorSettings
-from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge, attempt_of
+from safelight.emulators.task import JSON, Order, Stopped, Succeeded, Task, abridge
 from safelight.emulators.uploads import UploadStore
 from safelight.emulators.wanted import Unwanted, read_wanted
 from safelight.emulators.wire import BadBody, gateway_503, json_answer, origin_of, read_object
@@ -192,11 +192,8 @@ class Replicate:
         )
 
     def _refusal(self, order: Order) -> Response | None:
-        fault = order.faults.submit
-        if fault is None or fault not in REFUSALS:
-            return None
-        asked = attempt_of(order.webhook_url) or order.webhook_url or order.model + order.prompt
-        if not self.engine.faults.spend(f"submit {asked}", order.faults.submit_times):
+        fault = self.engine.refusal(order)
+        if fault is None:
             return None
         if fault == "lose_request":
             return Dropped()

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from safelight.emulators.drop import Dropped
 from safelight.emulators.engine import Dialect, Engine, Overloaded
-from safelight.emulators.faults import REFUSALS
+from safelight.emulators.faults import SubmitFault
 from safelight.emulators.settings import HANG_S
-from safelight.emulators.task import Order, Task, attempt_of
+from safelight.emulators.task import Order, Task
 from safelight.emulators.wire import gateway_503, json_answer
 
 Refuse = Callable[[int], Response]
@@ -22,18 +22,15 @@ async def take(
     engine: Engine, dialect: Dialect, order: Order, *, answer: Callable[[Task], Response], refuse: Refuse
 ) -> Response:
     """Accept the order, or what its faults make of it; `answer` says that it was accepted."""
-    fault = order.faults.submit
-    if fault in REFUSALS:
-        asked = attempt_of(order.webhook_url) or order.extra.get("asked") or order.model + order.prompt
-        if engine.faults.spend(f"submit {asked}", order.faults.submit_times):
-            return _refused(order, refuse)
+    if (refusal := engine.refusal(order)) is not None:
+        return _refused(order, refusal, refuse)
     try:
         task = engine.accept(order, dialect)
     except Overloaded:
         return refuse(429)
     if order.faults.webhook == "before_answer":
         await engine.told(task)
-    match fault:
+    match order.faults.submit:
         case "lose_answer":
             return Dropped()
         case "hang":
@@ -49,15 +46,14 @@ async def take(
     return answer(task)
 
 
-def _refused(order: Order, refuse: Refuse) -> Response:
-    fault = order.faults.submit
+def _refused(order: Order, fault: SubmitFault, refuse: Refuse) -> Response:
     if fault == "lose_request":
         return Dropped()
     if fault == "503_gateway":
         return gateway_503()
     if fault == "503":
         return Response("<html>503 Service Temporarily Unavailable", 503, media_type="text/html")
-    answer = refuse(int(fault or 500))
+    answer = refuse(int(fault))
     if fault == "429" and order.faults.retry_after_s is not None:
         answer.headers["Retry-After"] = f"{order.faults.retry_after_s:g}"
     return answer

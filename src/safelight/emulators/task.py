@@ -85,6 +85,11 @@ class Order:
     def attempt(self) -> str | None:
         return attempt_of(self.webhook_url) or self.extra.get("attempt")
 
+    @property
+    def asked(self) -> str:
+        """The same when the same is asked again; a webhook that names its attempt has another token then."""
+        return self.attempt or self.webhook_url or self.extra.get("asked") or self.model + self.prompt
+
 
 @dataclass(slots=True)
 class Task:

@@ -1,8 +1,6 @@
 """An installation put together by hand around a fresh database: real providers, emulators, files and sockets.
 
-`World` is what never dies here: the API's half (submit, hooks, reads). A `Node` is one worker process with a pool
-of its own, so that it can be stopped in good order (`stop`) or die (`die`): its connections are cut first, and
-whatever it was doing ends without a last word to the database, as after SIGKILL.
+`World` is what never dies here: the API's half (submit, hooks, reads). Workers come and go: `jobs_node`.
 """
 
 from __future__ import annotations
@@ -22,16 +20,17 @@ from uuid import UUID, uuid4
 
 import httpx
 import uvicorn
+from jobs_node import Node
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from safelight.credits import audit, ledger
+from safelight.credits import ledger
 from safelight.db import task_queue
 from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address
-from safelight.jobs import reads, settle, taking, trace
+from safelight.jobs import reads, taking, trace
 from safelight.jobs.aftermath import Aftermath
 from safelight.jobs.breaker import Rule
 from safelight.jobs.breakers import Breakers
@@ -60,7 +59,6 @@ from safelight.providers.openai import OpenAISettings
 from safelight.providers.registry import Registry
 from safelight.providers.replicate import ReplicateSettings
 from safelight.providers.signed import SignedSettings
-from safelight.stopping import end
 
 DEADLINE_S = 30.0
 """Of every wait. Nothing here takes a tenth of it on a quiet machine."""
@@ -137,68 +135,6 @@ def submission(what: str, faults: Mapping[str, Any] | None = None, **given: Any)
 
 
 @dataclass
-class Node:
-    """A worker process."""
-
-    world: World
-    db: Database
-    parts: Parts
-    engine: Engine
-    worker: Worker
-    providers: dict[str, Provider]
-    fetcher: Fetcher
-    running: asyncio.Task[None] | None = None
-    _asked: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def start(self) -> Node:
-        self.running = asyncio.create_task(self.worker.run())
-        return self
-
-    async def watch_abandoned(self) -> None:
-        """What its own loop does now and then, at once; with the node this ends too, as there."""
-        watching = asyncio.create_task(self.worker.reconciler.watch_abandoned())
-        self._asked.add(watching)
-        await asyncio.wait([watching])
-        self._asked.discard(watching)
-        if not watching.cancelled():
-            watching.result()
-
-    async def stop(self) -> None:
-        """In good order, as after SIGTERM."""
-        await self._end()
-        await self.db.close()
-        await self._close()
-
-    async def die(self) -> None:
-        """Without a last word: the database hears nothing more of it, and nobody waits for what it was doing."""
-        self.db.pool.terminate()
-        killing = asyncio.create_task(self._kill())
-        await self._end()
-        killing.cancel()
-        await self._close()
-
-    async def _end(self) -> None:
-        if self in self.world.nodes:
-            self.world.nodes.remove(self)
-        if self.running is not None:
-            self.running.cancel()
-            await asyncio.wait([self.running], timeout=DEADLINE_S)
-            assert self.running.done(), "the worker does not end"
-        await end(*self._asked)
-
-    async def _kill(self) -> None:
-        while True:
-            for task in self.worker._advancing.values():
-                task.cancel()
-            await asyncio.sleep(0.02)
-
-    async def _close(self) -> None:
-        for provider in self.providers.values():
-            await provider.close()
-        await self.fetcher.close()
-
-
-@dataclass
 class World:
     """The installation without its workers, and what a test asks of it."""
 
@@ -263,7 +199,7 @@ class World:
         )
         engine = Engine(parts)
         worker = Worker(parts, engine)
-        node = Node(self, db, parts, engine, worker, providers, fetcher)
+        node = Node(self.nodes, db, parts, engine, worker, providers, fetcher)
         self.nodes.append(node)
         return node
 
@@ -540,65 +476,3 @@ async def a_world(
     for _ in range(workers):
         await world.start_node()
     return world
-
-
-# --- what must hold whatever happened -------------------------------------------------------------------------
-
-
-async def books_balance(world: World, *, unanswered: bool = False) -> None:
-    """Every promise at once: the ledger adds up, the log has no hole and leads to the tables' rows, every job has
-    ended and left nothing behind, results and charges belong to completed jobs, no attempt was bought twice.
-
-    `unanswered`: webhooks may still be on their way.
-    """
-
-    async def is_quiet() -> bool:
-        return unanswered or not await world.value("select count(*) from inbox where processed_at is null")
-
-    await until(is_quiet, "the inbox to be empty")
-    async with world.db.snapshot() as conn:
-        assert await audit.audit(conn) == []
-        jobs = await conn.fetch("select * from jobs order by id")
-        assert [job["id"] for job in jobs if job["completed_at"] is None] == [], "jobs without an end"
-        assert await conn.fetch("select * from job_work") == []
-        assert await conn.fetch("select * from job_progress") == []
-
-        made = await conn.fetch("select * from generations order by job_id, output_index")
-        for job in jobs:
-            own = [row["id"] for row in made if row["job_id"] == job["id"]]
-            assert own == list(job["generations"])
-            assert own == [settle.generation_id(job["id"], index) for index in range(len(own))]
-            assert bool(own) is (job["stage"] == "completed")
-            captured = await conn.fetchval(
-                "select coalesce(sum(amount), 0) from ledger_transfers where job_id = $1 and reason = 'capture'",
-                job["id"],
-            )
-            assert captured == (job["charged"] or 0)
-            assert job["charged"] is None or job["charged"] == job["quoted"] * min(len(own), job["n"]) // job["n"]
-
-        numbers = await conn.fetch("select job_id, array_agg(number order by number) as n from attempts group by 1")
-        assert all(row["n"] == list(range(1, len(row["n"]) + 1)) for row in numbers)
-        await _log_leads_to_the_rows(conn)
-    for row in made:
-        await world.store.head(row["files"]["original"])
-    assert {attempt: n for attempt, n in (await world.accepted()).items() if n > 1} == {}, "bought twice"
-
-
-async def _log_leads_to_the_rows(conn: Any) -> None:
-    for project in await conn.fetch("select project_id, head from project_heads"):
-        changes = await conn.fetch(
-            "select seq, tbl, op, id, row from changes where project_id = $1 order by seq", project["project_id"]
-        )
-        assert [change["seq"] for change in changes] == list(range(1, project["head"] + 1))
-        held: dict[tuple[str, str], Any] = {}
-        for change in changes:
-            if change["op"] == "delete":
-                del held[change["tbl"], str(change["id"])]
-            else:
-                held[change["tbl"], str(change["id"])] = change["row"]
-        for table in ("jobs", "generations", "shot_generations"):
-            rows = await conn.fetch(
-                f"select to_jsonb(t) as row from {table} t where project_id = $1", project["project_id"]
-            )
-            fresh = {row["row"]["id"]: row["row"] for row in rows}
-            assert {key[1]: row for key, row in held.items() if key[0] == table} == fresh, table

@@ -6,7 +6,8 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from jobs_world import CREDITS, Build, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, Build, until
 
 from safelight.jobs.errors import JobConflict, JobNotFound
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from jobs_world import CREDITS, Build, books_balance
+from jobs_promises import books_balance
+from jobs_world import CREDITS, Build
 
 
 @pytest.mark.parametrize("what", ["local", "local clip", "fal", "fal clip", "kie", "kie clip"])

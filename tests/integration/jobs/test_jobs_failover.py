@@ -7,7 +7,8 @@ from uuid import UUID
 
 import httpx
 import msgspec
-from jobs_world import REGISTRY, Build, World, books_balance, submission, until
+from jobs_promises import books_balance
+from jobs_world import REGISTRY, Build, World, submission, until
 
 from safelight.jobs.breaker import Gate, Rule
 from safelight.jobs.submission import Submission

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from jobs_world import CREDITS, Build, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, Build, until
 
 from safelight.jobs import reads
 from safelight.jobs.words import where_it_stands

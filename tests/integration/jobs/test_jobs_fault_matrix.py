@@ -18,7 +18,8 @@ import asyncpg
 import httpx
 import pytest
 from fault_matrix import ADAPTERS, DEARER, Cell, HandoverCell, cells, handover_cells
-from jobs_world import MODELS, REGISTRY, World, a_world, books_balance, submission, until
+from jobs_promises import books_balance
+from jobs_world import MODELS, REGISTRY, World, a_world, submission, until
 
 from safelight.db.pool import Database, Row
 from safelight.emulators.serve import Address, running

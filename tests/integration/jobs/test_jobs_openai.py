@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from jobs_world import CREDITS, DEADLINE_S, Build, World, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, DEADLINE_S, Build, World, until
 
 from safelight.providers.base import Accepted
 

@@ -9,7 +9,8 @@ import asyncio
 import os
 import time
 
-from jobs_world import Build, World, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import Build, World, until
 from test_jobs_failover import DOWN, fault, fox, offering, wanted
 
 from safelight.jobs.breaker import Rule

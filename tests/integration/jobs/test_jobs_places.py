@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from jobs_world import Build, World, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import Build, World, until
 
 from safelight.providers.factory import Limits
 

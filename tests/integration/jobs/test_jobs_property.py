@@ -10,7 +10,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from jobs_world import Build, World, books_balance, submission
+from jobs_promises import books_balance
+from jobs_world import Build, World, submission
 
 from safelight.credits.ledger import InsufficientCredits
 from safelight.jobs.errors import JobError

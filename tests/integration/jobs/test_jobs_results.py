@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from jobs_world import CREDITS, Build, World, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, Build, World, until
 
 from safelight.jobs.settle import Result, StoredOutput
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs_world import Build, World, books_balance, submission, until
+from jobs_promises import books_balance
+from jobs_world import Build, World, submission, until
 
 
 class Counted:

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 import uuid_utils.compat as uuid7s
-from jobs_world import CREDITS, Build, World, books_balance, submission, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, Build, World, submission, until
 
 from safelight.credits import ledger
 from safelight.credits.ledger import InsufficientCredits

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from jobs_world import SIGNED_SECRET, Build, World, books_balance, now, until
+from jobs_promises import books_balance
+from jobs_world import SIGNED_SECRET, Build, World, now, until
 from PIL import Image
 
 from safelight.db.pool import Row

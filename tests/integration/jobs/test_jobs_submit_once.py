@@ -10,7 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-from jobs_world import CREDITS, DEADLINE_S, Build, books_balance, until
+from jobs_promises import books_balance
+from jobs_world import CREDITS, DEADLINE_S, Build, until
 
 from safelight.providers.base import Accepted
 

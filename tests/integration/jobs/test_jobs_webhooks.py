@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from jobs_world import Build, World, books_balance, now, until
+from jobs_promises import books_balance
+from jobs_world import Build, World, now, until
 
 from safelight.jobs.inbox import Received
 from safelight.providers.base import WebhookRequest
