@@ -13,10 +13,10 @@ from uuid import UUID
 from safelight.db.pool import Row
 from safelight.jobs.settle import StoredOutput, generation_id
 from safelight.jobs.trace import Step
-from safelight.media.derive import LARGE, Derived, derive, is_light
+from safelight.media.derive import LARGE, Derived, is_light, look_at
 from safelight.media.fetch import Fetched, Fetcher, take_bytes, take_file
 from safelight.media.mediatype import TYPES
-from safelight.media.probe import Probed, probe
+from safelight.media.probe import Probed
 from safelight.media.store import Store, generation_key
 from safelight.media.workers import run_cpu
 from safelight.providers.base import Output
@@ -117,13 +117,8 @@ class Prepared:
 
 async def prepare(project_id: UUID, job_id: UUID, index: int, fetched: Fetched, *, prefix: str = "") -> Prepared:
     """Probe and derive. `prefix` begins the files' names: the same for the same bytes. Raises MediaError."""
-    probed, derived = await run_cpu(_look_at, fetched)
+    probed, derived = await run_cpu(look_at, fetched.path, fetched.mime)
     return _prepared(project_id, generation_id(job_id, index), fetched, probed, derived, prefix)
-
-
-def _look_at(fetched: Fetched) -> tuple[Probed, Derived]:
-    probed = probe(fetched.path, fetched.mime)
-    return probed, derive(fetched.path, probed)
 
 
 def _prepared(

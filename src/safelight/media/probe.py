@@ -6,6 +6,7 @@ whole, videos are read to their last packet.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def probe(path: Path, mime: str) -> Probed:
     if media is None:
         raise NotMedia(f"{mime} is no type that is kept.")
     if media.kind == "image":
-        return _probe_image(path, mime)
+        return decode_picture(path, mime)[0]
     return _probe_stream(path, mime, media.kind)
 
 
@@ -73,13 +74,21 @@ def open_image(path: Path, mime: str) -> Image:
     return image
 
 
-def _probe_image(path: Path, mime: str) -> Probed:
+def decode_picture(path: Path, mime: str, side: int | None = None) -> tuple[Probed, Image]:
+    """What the picture is, and its pixels as stored, decoded to the file's end.
+
+    Where `side` px on the longest side are enough, a JPEG is decoded at 1/2, 1/4 or 1/8: it is read as far, and costs
+    less. Raises NotMedia, ResultTruncated, ResultTooLarge.
+    """
     try:
         with open_image(path, mime) as image:
             image.verify()  # checksums to the end of the file (PNG); it cannot be decoded afterwards
         with open_image(path, mime) as image:
             turned = image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
             width, height = image.size
+            if side is not None:
+                part = side / max(width, height)
+                image.draft("RGB", (math.ceil(width * part), math.ceil(height * part)))
             image.load()
     except MediaError:
         raise
@@ -87,7 +96,7 @@ def _probe_image(path: Path, mime: str) -> Probed:
         raise ResultTruncated(f"The picture is damaged or ends too early ({_said(error)}).") from error
     if turned:
         width, height = height, width
-    return Probed("image", mime, width, height, None)
+    return Probed("image", mime, width, height, None), image
 
 
 # --- video and sound ------------------------------------------------------------------------------------------

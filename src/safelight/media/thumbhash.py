@@ -24,9 +24,9 @@ def thumbhash_of(image: Image) -> str:
     import numpy as np
     from PIL import Image as Pillow
 
-    tiny = image.convert("RGBA")
+    tiny = image.copy()
     tiny.thumbnail((SIDE, SIDE), Pillow.Resampling.BOX)
-    pixels: Channel = np.asarray(tiny, dtype=np.float64) / 255
+    pixels: Channel = np.asarray(tiny.convert("RGBA"), dtype=np.float64) / 255
     height, width = pixels.shape[:2]
     alpha = pixels[..., 3]
     weight = alpha.sum()

@@ -24,7 +24,7 @@ import asyncpg
 
 from safelight.db.pool import Database, Transaction
 from safelight.media import upload_rows as rows
-from safelight.media.derive import derive
+from safelight.media.derive import look_at
 from safelight.media.errors import (
     MediaError,
     ResultTooLarge,
@@ -42,7 +42,7 @@ from safelight.media.errors import (
 )
 from safelight.media.intake import FLUSH_BYTES, judge
 from safelight.media.mediatype import GENERIC, SNIFF_BYTES, TYPES, MediaType, canonical
-from safelight.media.probe import Probed, probe
+from safelight.media.probe import Probed
 from safelight.media.sign import MediaSigner
 from safelight.media.store import Store, upload_key
 from safelight.media.upload_rows import Upload
@@ -347,8 +347,8 @@ def _examine(path: Path, upload: Upload) -> _Found:
         raise UploadHashMismatch("The bytes that arrived are not the ones announced; send them again.")
     try:
         media = judge(head, upload.mime, KINDS)
-        probed = probe(path, media.mime)
-        return _Found(digest, media, probed, derive(path, probed).thumbhash)
+        probed, derived = look_at(path, media.mime)
+        return _Found(digest, media, probed, derived.thumbhash)
     except ResultTooLarge as error:
         raise UploadTooLarge(error.message) from error
     except MediaError as error:
