@@ -153,16 +153,26 @@ async def hold(conn: Conn, *, project_id: UUID, job_id: UUID, round: int, amount
             raise LedgerError("conflict", f"round {round} of job {job_id} holds something else or was settled")
 
 
-async def hold_new(conn: Conn, holds: Sequence[Hold]) -> None:
+async def hold_new(conn: Conn, holds: Sequence[Hold]) -> dict[UUID, int]:
     """Set credits aside for jobs that this transaction makes, in one statement: all of them or none.
 
+    Comes last in it: wallets that many wait for are locked from here on, and so are the heads, as what the transaction
+    did is numbered in the same round trip. Returns the seq of its last change in each project.
     Raises InsufficientCredits (of the first project that is short, for all that was asked of it) or LedgerError
     `not_found`.
     """
     if not all(0 <= hold.amount <= AMOUNT_MAX for hold in holds):
         raise ValueError(f"a hold is between 0 and {AMOUNT_MAX}")
     rows = await conn.fetch(
-        "select * from ledger_hold_new($1, $2, $3)",
+        """
+        with held as materialized (
+            select * from ledger_hold_new($1, $2, $3)
+        ), numbered as materialized (
+            select * from changes_heads(
+                array(select project_id from held where not exists (select from held where outcome <> 'held')))
+        )
+        select held.*, numbered.head from held left join numbered using (project_id)
+        """,
         [hold.project_id for hold in holds],
         [hold.job_id for hold in holds],
         [hold.amount for hold in holds],
@@ -175,6 +185,7 @@ async def hold_new(conn: Conn, holds: Sequence[Hold]) -> None:
                 raise InsufficientCredits(row["required"], row["available"])
             case _:
                 raise LedgerError("not_found", f"there is no project {row['project_id']}")
+    return {row["project_id"]: row["head"] for row in rows}
 
 
 async def capture_many(conn: Conn, captures: Sequence[Capture]) -> list[Settled]:

@@ -30,8 +30,9 @@ class GroupCommit(Generic[T, R]):
 
     `work(tx, items)` returns one result for each item, in order, or raises: then nothing of that batch is written, and
     each of its items gets a transaction of its own, so that one bad item costs the others nothing but time. As in
-    `Database.run`, `work` may be called again and does nothing but SQL. Items share a transaction only if `alike`
-    says the same of them. An item whose caller has gone before its batch began is left out.
+    `Database.run`, `work` may be called again and does nothing but SQL; if it `is_one_statement`, that is the
+    transaction. Items share one only if `alike` says the same of them. An item whose caller has gone before its batch
+    began is left out.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class GroupCommit(Generic[T, R]):
         *,
         batch_max: int,
         alike: Callable[[T], Hashable] = lambda _: None,
+        is_one_statement: bool = False,
     ) -> None:
         self._db = db
         self._work = work
         self._batch_max = batch_max
         self._alike = alike
+        self._is_one_statement = is_one_statement
         self._waiting: dict[Hashable, list[tuple[T, asyncio.Future[R]]]] = {}
         self._runners: set[asyncio.Task[None]] = set()
 
@@ -82,7 +85,7 @@ class GroupCommit(Generic[T, R]):
             return
         items = [item for item, _ in batch]
         try:
-            results = await self._db.run(lambda tx: self._work(tx, items))
+            results = await self._db.run(lambda tx: self._work(tx, items), is_one_statement=self._is_one_statement)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, AWAY):
                 log.info("group.one_by_one", items=len(batch), error=repr(error)[:200])

@@ -113,11 +113,6 @@ class Transaction:
         """Say that the change log of these projects got entries; heard by listeners after the commit."""
         self.touched.update(projects)
 
-    async def heads(self, project_ids: Iterable[UUID]) -> dict[UUID, int]:
-        """As `head`, of several projects."""
-        rows = await self.conn.fetch("select * from changes_heads($1)", list(set(project_ids)))
-        return {row["project_id"]: row["head"] for row in rows}
-
     async def head(self, project_id: UUID) -> int:
         """The seq of this transaction's last change in the project, for `Safelight-Seq`.
 
@@ -209,8 +204,12 @@ class Database:
 
         return await self._until_done(once)
 
-    async def run_numbered(self, project: UUID, work: Callable[[Transaction], Awaitable[T]]) -> tuple[T, int]:
+    async def run_numbered(
+        self, project: UUID | Callable[[T], UUID], work: Callable[[Transaction], Awaitable[T]]
+    ) -> tuple[T, int]:
         """As `run`, and the seq of the transaction's last change in the project, for `Safelight-Seq`.
+
+        `project` may be found out by `work`: then it is told from what that returned.
 
         The project's head is held from its numbering on. That and the commit are one message, so other writers of the
         project wait for the disk, and never for the turn of this process's loop.
@@ -220,7 +219,7 @@ class Database:
             await tx.conn.execute("begin")
             try:
                 result = await work(tx)
-                await tx.conn.execute(_NUMBER_AND_COMMIT.format(project))
+                await tx.conn.execute(_NUMBER_AND_COMMIT.format(project(result) if callable(project) else project))
             except BaseException:  # also when cancelled: a pool does not like to find a transaction open
                 if _is_open(tx.conn):
                     await tx.conn.execute("rollback")

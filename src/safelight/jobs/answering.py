@@ -30,7 +30,7 @@ GROUP_MAX: Final = 64
 class Answering:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._answers = GroupCommit(parts.db, _note_answers, batch_max=GROUP_MAX)
+        self._answers = GroupCommit(parts.db, _note_answers, batch_max=GROUP_MAX, is_one_statement=True)
 
     async def take(self, job: Row, provider: Provider, asking: asyncio.Task[Accepted]) -> LetGo | None:
         """Note what the provider said; `asking` is done."""
@@ -99,8 +99,7 @@ class Answering:
 
         if isinstance(accepted.observation, Succeeded) and attempts.has_bytes_in_hand(accepted.observation):
             # Inline: `submitted` would promise a provider that can be asked again.
-            await keep(parts, {**job, "accepted_at": now}, accepted.observation)
-            return None
+            return await keep(parts, {**job, "accepted_at": now}, accepted.observation)
         answer = attempts.Answer(job["id"], job["attempt"], accepted.ref, look_at, accepted.observation is None)
         noted = await insist(lambda: self._answers(answer))
         if accepted.observation is None:
@@ -109,7 +108,7 @@ class Answering:
         verdict = decide.after_look(view(job, parts), accepted.observation, now, parts.policy)
         match verdict:
             case decide.Keep(observation=observation):
-                await keep(parts, job, observation)
+                return await keep(parts, job, observation)
             case decide.Requeue() | decide.End():
                 await conclude(parts, job, verdict)
             case decide.Progress() | decide.Wait():

@@ -42,7 +42,7 @@ class Engine:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._claims = GroupCommit(parts.db, self._claim, batch_max=CLAIMS_MAX)
+        self._claims = GroupCommit(parts.db, self._claim, batch_max=CLAIMS_MAX, is_one_statement=True)
         self._answering = Answering(parts)
         self._sending = Sending(parts, self._answering)
         self._looking = Looking(parts)
@@ -107,7 +107,7 @@ class Engine:
             case decide.AskCancel():
                 return await self._looking.ask_cancel(job)
             case decide.Store():
-                await store_kept(self._parts, job)
+                return await store_kept(self._parts, job)
             case decide.Requeue() | decide.End():
                 await conclude(self._parts, job, step)
         return None

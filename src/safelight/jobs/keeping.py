@@ -13,7 +13,7 @@ from safelight.db.pool import Row, Transaction
 from safelight.jobs import attempts, decide, outcomes, trace
 from safelight.jobs.conclude import conclude, view
 from safelight.jobs.insist import AWAY
-from safelight.jobs.lease import holding_lease
+from safelight.jobs.lease import LET_GO, LetGo, holding_lease
 from safelight.jobs.lifecycle import Stage, sources
 from safelight.jobs.parts import Parts
 from safelight.jobs.schedule import backoff_s
@@ -46,12 +46,15 @@ _KEEP: Final = """
 """
 
 
-async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
-    """Note what the provider made, and store it. Whoever takes over from a dead worker repeats the latter (`Store`)."""
+async def keep(parts: Parts, job: Row, made: Succeeded) -> LetGo | None:
+    """Note what the provider made, and store it. Whoever takes over from a dead worker repeats the latter (`Store`).
+
+    Says if the job is completed, and nobody's any more.
+    """
     if not made.outputs:
         verdict = decide.after_failure(view(job, parts), NO_OUTPUT, parts.now(), parts.policy)
         await conclude(parts, job, verdict)
-        return
+        return None
     in_hand = attempts.has_bytes_in_hand(made)
 
     outputs = None if in_hand else attempts.outputs_to_json(made)
@@ -64,31 +67,32 @@ async def keep(parts: Parts, job: Row, made: Succeeded) -> None:
             tx.touch(job["project_id"])
         return bool(changed)
 
-    if await parts.db.run(note):
-        parts.aftermath.freed(job["provider"])
-        await outcomes.made(parts, job)
-        # At once, whether the files are in hand or to be fetched: this worker has the lease.
-        await _store(parts, {**job, "stage": Stage.STORING.value, "outputs": outputs}, made.outputs, made.cost)
+    if not await parts.db.run(note, is_one_statement=True):
+        return None
+    parts.aftermath.freed(job["provider"])
+    await outcomes.made(parts, job)
+    # At once, whether the files are in hand or to be fetched: this worker has the lease.
+    return await _store(parts, {**job, "stage": Stage.STORING.value, "outputs": outputs}, made.outputs, made.cost)
 
 
-async def store_kept(parts: Parts, job: Row) -> None:
-    """Fetch what the attempt's outputs name, and settle."""
-    await _store(parts, job, attempts.outputs_from_json(job["outputs"]), None)
+async def store_kept(parts: Parts, job: Row) -> LetGo | None:
+    """Fetch what the attempt's outputs name, and settle. Says as `keep` does."""
+    return await _store(parts, job, attempts.outputs_from_json(job["outputs"]), None)
 
 
-async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object) -> None:
+async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object) -> LetGo | None:
     try:
         async with holding_lease(parts, job), asyncio.timeout(parts.policy.store_timeout_s):
             stored, steps = await store_outputs(parts.media, job, outputs)
     except TimeoutError:
         await _not_stored(parts, job, _NotStored("store_timeout", "Copying the result took too long.", True))
-        return
+        return None
     except ExceptionGroup as group:
         await _not_stored(parts, job, _why(group))
-        return
+        return None
     except OSError as error:
         await _not_stored(parts, job, _NotStored("storage_unavailable", f"Our disk says: {error}.", True))
-        return
+        return None
     try:
         result = Result(job["id"], job["attempt"], stored, cost, steps, has_target=bool(job["target"]))
         settled = await parts.settler.settle(result)
@@ -97,9 +101,11 @@ async def _store(parts: Parts, job: Row, outputs: Sequence[Output], cost: object
     except Exception as error:
         log.exception("settle.failed", job=str(job["id"]))
         await _not_stored(parts, job, _NotStored("settle_failed", f"The result could not be recorded ({error}).", True))
-        return
-    if settled.is_ours:
-        log.info("job.completed", job=str(job["id"]), outputs=len(stored))
+        return None
+    if not settled.is_ours:
+        return None
+    log.info("job.completed", job=str(job["id"]), outputs=len(stored))
+    return LET_GO
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Looking:
         verdict = decide.after_look(view(job, parts), seen, now, parts.policy)
         match verdict:
             case decide.Keep(observation=made):
-                await keep(parts, job, made)
+                return await keep(parts, job, made)
             case decide.Requeue() | decide.End():
                 await conclude(parts, job, verdict)
             case decide.Progress():

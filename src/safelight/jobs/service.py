@@ -214,11 +214,8 @@ class JobService:
                 tx.touch(project_id)
             return job, True
 
-        async def run(tx: Transaction) -> tuple[Submitted, bool]:
-            job, has_task = await note(tx)
-            return Submitted(job, await tx.head(job["project_id"]), is_new=False), has_task
-
-        answer, has_task = await self.db.run(run)
+        (job, has_task), seq = await self.db.run_numbered(lambda noted: noted[0]["project_id"], note)
+        answer = Submitted(job, seq, is_new=False)
         if has_task:
             self.tasks_waiting()
         return answer
@@ -226,7 +223,7 @@ class JobService:
     async def retry(self, job_id: UUID, origin: str | None = None) -> Submitted:
         """A new attempt of a job that failed, was canceled or expired (J6): a new hold, the same id."""
 
-        async def run(tx: Transaction) -> Submitted:
+        async def begin_again(tx: Transaction) -> Row:
             conn = tx.conn
             await mark_origin(conn, origin)
             found = await conn.fetchrow("select project_id, model from jobs where id = $1", job_id)
@@ -260,11 +257,11 @@ class JobService:
             await _begin_work(conn, job)
             await trace.write(conn, [trace.Step(job_id, job["attempt"], "retried")])
             tx.touch(project_id)
-            return Submitted(job, await tx.head(project_id), is_new=False)
+            return job
 
-        answer = await self.db.run(run)
+        job, seq = await self.db.run_numbered(lambda job: job["project_id"], begin_again)
         self.tasks_waiting()
-        return answer
+        return Submitted(job, seq, is_new=False)
 
     def _first_choice(self, job: Row) -> tuple[str, str]:
         """Provider and endpoint to begin with: the model's order once more, whoever had the job last (P6)."""

@@ -73,10 +73,9 @@ async def take(tx: Transaction, drafts: Sequence[Draft]) -> list[tuple[Row, int]
         conn, [task_queue.Task("advance", draft.job_id.bytes, draft.submission.priority) for draft in drafts]
     )
     # Last, because nobody can wait for a job that is not there yet, and many wait for the wallet.
-    await ledger.hold_new(conn, [ledger.Hold(draft.project_id, draft.job_id, draft.whole.quoted) for draft in drafts])
-    projects = {draft.project_id for draft in drafts}
-    tx.touch(*projects)
-    heads = await tx.heads(projects)
+    holds = [ledger.Hold(draft.project_id, draft.job_id, draft.whole.quoted) for draft in drafts]
+    heads = await ledger.hold_new(conn, holds)
+    tx.touch(*heads)
     return [(jobs[draft.job_id], heads[draft.project_id]) for draft in drafts]
 
 

@@ -39,7 +39,7 @@ _RENEW = """
 async def claim(conn: Conn, job_ids: Sequence[UUID], *, worker: str, lease_s: float) -> list[Row | None]:
     """Take the leases and read the jobs with their current attempts; None for one that has ended or is leased.
 
-    Whoever holds such a lease is poked.
+    Whoever holds such a lease is poked. Every statement stands for itself: not for the inside of a transaction.
     """
     claimed: dict[UUID, Row] = {}
     left = sorted(set(job_ids))
