@@ -255,6 +255,14 @@ class Room:
         for sender, _, _ in self.senders:
             sender.wake()
 
+    async def lands(self) -> None:
+        """Wait until no try is under way: one that read its address a moment ago still goes there."""
+
+        async def look() -> bool:
+            return not any(sender._flying for sender, _, _ in self.senders)
+
+        await until(look, "the tries under way to end")
+
     async def stop(self) -> None:
         """As after SIGTERM."""
         for _, post, task in self.senders:

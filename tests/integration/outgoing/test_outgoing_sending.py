@@ -416,6 +416,7 @@ async def test_disabling_while_tries_are_noted_waits_for_nobody_and_sends_nothin
     await room.receiver.hears(5)
     await room.change(webhook, enabled=False)
     await room.becomes("stopped", 30, tries=0, hurry=True)
+    await room.lands()
     sent = len(room.receiver.heard)
     await room.completed()
     await room.time_passes()
