@@ -1,10 +1,7 @@
-"""Webhooks (P4): verify, store raw, answer; then look at the provider and act.
+"""Webhooks (P4): verify, store raw, answer. What is done with them then: `processing`.
 
 Receiving is a group commit: webhooks that arrive while one insert is under way share the next, so a burst costs a
-few transactions. Processing takes whole batches too: results that are proven by their signature and already in our
-storage are settled in one transaction; every other webhook is a hint and makes its job due. A proven result whose
-receiver works in this process is handed over in memory and settled by one statement; the inbox is what is left of it
-if the process dies.
+few transactions.
 """
 
 from __future__ import annotations
@@ -18,9 +15,8 @@ from uuid import UUID
 
 import structlog
 
-from safelight.db.pool import Database, Row, Transaction
-from safelight.jobs import attempts, said, settle, trace, work
-from safelight.jobs.aftermath import Aftermath
+from safelight.db.pool import Database, Row
+from safelight.jobs import attempts, said, settle, trace
 from safelight.jobs.storing import as_stored
 from safelight.providers.base import Observation, Provider, Succeeded, WebhookForged, WebhookRequest
 from safelight.stopping import end_if_canceled
@@ -28,7 +24,6 @@ from safelight.stopping import end_if_canceled
 log: Final = structlog.get_logger("jobs")
 
 RECEIVE_BATCH_MAX: Final = 200
-PROCESS_BATCH_MAX: Final = 100
 WAITING_MAX: Final = 5_000
 """Webhooks waiting for their insert. Beyond it the sender is told to come again (503): all of them retry."""
 KEPT_HEADERS: Final = ("content-type", "user-agent")
@@ -56,6 +51,14 @@ class Received:
     task_id: str | None
     observation: Observation | None
     request: WebhookRequest
+
+    @property
+    def proven(self) -> Succeeded | None:
+        """The result that its signature proves, if the files are in our storage: it needs no further look."""
+        seen = self.observation
+        if isinstance(seen, Succeeded) and seen.outputs and all(output.stored for output in seen.outputs):
+            return seen
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,9 @@ class Intake:
                 """
                 with given as (
                     select * from unnest($1::int[], $2::text[], $3::uuid[], $4::bytea[], $5::text[], $6::text[],
-                        $7::jsonb[], $8::timestamptz[], $9::jsonb[], $10::bytea[])
+                        $7::jsonb[], $8::timestamptz[], $9::jsonb[], $10::bytea[], $11::boolean[])
                     as t (ord, provider, attempt_id, token_hash, event_key, task_id,
-                        observation, received_at, headers, body)
+                        observation, received_at, headers, body, is_proven)
                 ), judged as (
                     select g.*, a.job_id, a.number, case
                         when a.id is null then 'unknown'
@@ -164,8 +167,9 @@ class Intake:
                     from given g left join attempts a on a.id = g.attempt_id and a.provider = g.provider
                 ), inserted as (
                     insert into inbox (provider, event_key, attempt_id, job_id, received_at, headers, body,
-                        task_id, observation)
-                    select provider, event_key, attempt_id, job_id, received_at, headers, body, task_id, observation
+                        task_id, observation, is_proven)
+                    select provider, event_key, attempt_id, job_id, received_at, headers, body, task_id, observation,
+                        is_proven
                     from judged where outcome = 'stored' order by ord
                     on conflict (provider, event_key) do nothing
                     returning id, provider, event_key, attempt_id
@@ -183,17 +187,23 @@ class Intake:
                 [each.request.received_at for each in batch],
                 [_kept_headers(each.request.headers) for each in batch],
                 [each.request.body for each in batch],
+                [each.proven is not None for each in batch],
             )
 
 
 def _proven(row: Row, received: Received) -> Proven | None:
-    seen = received.observation
-    if not isinstance(seen, Succeeded) or not seen.outputs or any(output.stored is None for output in seen.outputs):
+    made = received.proven
+    if made is None:
         return None
-    step = trace.Step(row["job_id"], row["number"], "webhook", received.request.received_at, {"verified": True})
-    outputs = [as_stored(output) for output in seen.outputs]
-    result = settle.Result(row["job_id"], row["number"], outputs, seen.cost, [step])
+    step = arrival(row["job_id"], row["number"], received.request.received_at)
+    outputs = [as_stored(output) for output in made.outputs]
+    result = settle.Result(row["job_id"], row["number"], outputs, made.cost, [step])
     return Proven(row["id"], received.request.received_at, result)
+
+
+def arrival(job_id: UUID, attempt: int, received_at: datetime) -> trace.Step:
+    """As the job's trace has it. Only webhooks that proved themselves are in the inbox."""
+    return trace.Step(job_id, attempt, "webhook", received_at, {"verified": True})
 
 
 def _can_be_stored(text: str) -> bool:
@@ -207,179 +217,3 @@ def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name in KEPT_HEADERS or name.startswith(("webhook-", "x-fal-", "x-webhook-"))
     }
-
-
-# Marks what it takes as what it will most likely turn out to be, so that the hot path needs no second update.
-_TAKE: Final = """
-    with taken as (
-        select * from inbox where processed_at is null order by id limit $1 for update skip locked
-    ), known as (
-        select i.id, i.attempt_id, i.job_id, i.received_at, i.task_id, i.observation,
-            a.number, a.task_id as known_task_id, j.attempt as current, w.job_id is not null as is_unfinished
-        from taken i left join attempts a on a.id = i.attempt_id left join jobs j on j.id = i.job_id
-        left join job_work w on w.job_id = i.job_id
-    ), marked as (
-        update inbox i set processed_at = $2, outcome = case
-            when not k.is_unfinished then 'late'
-            when k.observation ->> 'kind' = 'succeeded' and k.number = k.current then 'settled'
-            else 'hint' end
-        from known k where i.id = k.id returning i.id, i.outcome
-    )
-    select k.*, m.outcome from known k join marked m using (id) order by k.id
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Processed:
-    """What one batch made: jobs that are due now, and whether the inbox may hold more."""
-
-    due: list[UUID]
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    due: list[UUID]
-    completed: list[settle.Completed]
-    arrived: list[tuple[UUID, datetime]]
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Processor:
-    """Acts on stored webhooks."""
-
-    db: Database
-    aftermath: Aftermath
-    now: Callable[[], datetime]
-
-    async def process(self) -> Processed:
-        """Take one batch.
-
-        One webhook that cannot be processed is set aside with the reason and does not hold up the others.
-        """
-        try:
-            return self._tell(await self.db.run(lambda tx: self._batch(tx, PROCESS_BATCH_MAX)))
-        except Exception:
-            end_if_canceled()
-            log.exception("inbox.batch_failed")
-            return await self._one()
-
-    async def settle(self, proven: Sequence[Proven]) -> bool:
-        """Settle these in one statement. False: of some the inbox has yet to be processed."""
-        now = self.now()
-        first = {each.result.job_id: each for each in reversed(proven)}
-        results, inbox_ids = [each.result for each in first.values()], [each.inbox_id for each in first.values()]
-        try:
-            done = await self.db.run(
-                lambda tx: settle.settle_at_once(tx, results, now, inbox_ids), is_one_statement=True
-            )
-        except Exception as error:
-            end_if_canceled()
-            log.warning("inbox.not_at_once", webhooks=len(proven), error=repr(error))
-            return False
-        for each in done:
-            if each.is_ours:
-                self.aftermath.webhook(each.job_id, first[each.job_id].received_at)
-        self.aftermath.completed(done)
-        return len(first) == len(proven) and all(each.is_ours for each in done)
-
-    async def _one(self) -> Processed:
-        try:
-            outcome = await self.db.run(lambda tx: self._batch(tx, 1))
-        except Exception as error:
-            log.exception("inbox.webhook_failed")
-            async with self.db.connection() as conn:
-                await conn.execute(
-                    """
-                    update inbox set processed_at = now(), outcome = $1
-                    where id = (select id from inbox where processed_at is null order by id limit 1
-                                for update skip locked)
-                    """,
-                    f"failed: {error!r}"[:500],
-                )
-            return Processed([], True)
-        return self._tell(outcome)
-
-    def _tell(self, outcome: _Outcome) -> Processed:
-        for job_id, received_at in outcome.arrived:
-            self.aftermath.webhook(job_id, received_at)
-        self.aftermath.completed(outcome.completed)
-        return Processed(outcome.due, outcome.has_more)
-
-    async def _batch(self, tx: Transaction, limit: int) -> _Outcome:
-        conn, now = tx.conn, self.now()
-        taken = await conn.fetch(_TAKE, limit, now)
-        rows = [row for row in taken if row["current"] is not None]  # else its project was deleted meanwhile
-        results = _results(rows)
-        completed = await settle.settle_many(tx, list(results.values()), now) if results else []
-        done = {each.job_id for each in completed if each.is_ours}
-        due = await self._hint(tx, [row for row in rows if row["job_id"] not in done])
-        if wrong := [(row["id"], _outcome(row, done)) for row in rows if row["outcome"] != _outcome(row, done)]:
-            await conn.execute(
-                """
-                update inbox i set outcome = t.outcome
-                from unnest($1::bigint[], $2::text[]) as t (id, outcome) where i.id = t.id
-                """,
-                [identity for identity, _ in wrong],
-                [outcome for _, outcome in wrong],
-            )
-        arrived = [(row["job_id"], row["received_at"]) for row in rows if row["is_unfinished"]]
-        return _Outcome(due, completed, arrived, len(taken) == limit)
-
-    async def _hint(self, tx: Transaction, rows: Sequence[Row]) -> list[UUID]:
-        """Make the jobs due, and keep the task ids that a lost submit answer did not bring."""
-        conn = tx.conn
-        named = [row for row in rows if row["task_id"] is not None and row["known_task_id"] is None]
-        if named:
-            await conn.execute(
-                """
-                update attempts a set task_id = t.task_id
-                from unnest($1::uuid[], $2::text[]) as t (id, task_id) where a.id = t.id and a.task_id is null
-                """,
-                [row["attempt_id"] for row in named],
-                [row["task_id"] for row in named],
-            )
-        words = {row["attempt_id"]: row["observation"] for row in rows if row["observation"] is not None}
-        if words:
-            await conn.execute(
-                """
-                update attempts a set said = t.said
-                from unnest($1::uuid[], $2::jsonb[]) as t (id, said) where a.id = t.id
-                """,
-                list(words),
-                list(words.values()),
-            )
-        # A late word about an attempt that is over: its cost is still to be known.
-        late = [row["attempt_id"] for row in rows if not row["is_unfinished"] or row["number"] != row["current"]]
-        if late:
-            await conn.execute("update attempts set watched_at = null where id = any ($1::uuid[])", late)
-        due = sorted({row["job_id"] for row in rows if row["is_unfinished"] and row["number"] == row["current"]})
-        if due:
-            await work.look_now(conn, due)
-        await trace.write(conn, [_step(row) for row in rows])
-        return due
-
-
-def _results(rows: Sequence[Row]) -> dict[UUID, settle.Result]:
-    """Results proven by their signature whose files are already ours: the first of each job."""
-    results: dict[UUID, settle.Result] = {}
-    for row in rows:
-        seen = row["observation"]
-        if seen is None or not said.is_ours(seen) or row["job_id"] in results or row["number"] != row["current"]:
-            continue
-        outputs = [as_stored(output) for output in attempts.outputs_from_json(seen["outputs"])]
-        steps = [_step(row)]
-        results[row["job_id"]] = settle.Result(row["job_id"], row["number"], outputs, seen["cost"], steps)
-    return results
-
-
-def _step(row: Row) -> trace.Step:
-    """Only webhooks that proved themselves are in the inbox."""
-    return trace.Step(row["job_id"], row["number"], "webhook", row["received_at"], {"verified": True})
-
-
-def _outcome(row: Row, done: set[UUID]) -> str:
-    if row["job_id"] in done:
-        return "settled"
-    return "hint" if row["is_unfinished"] else "late"

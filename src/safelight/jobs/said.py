@@ -46,12 +46,6 @@ def from_json(said: dict[str, Any]) -> Observation:
             raise KeyError(kind)
 
 
-def is_ours(said: dict[str, Any]) -> bool:
-    """A finished result whose files are all in our storage: it needs no further look."""
-    outputs: list[dict[str, Any]] = said.get("outputs", [])
-    return said["kind"] == "succeeded" and bool(outputs) and all(output["stored"] for output in outputs)
-
-
 def _addressed(output: Output) -> Output:
     """Bytes in hand become an address that carries them, so that they survive this process."""
     if output.data is None:

@@ -19,8 +19,9 @@ from safelight.db.pool import Database
 from safelight.jobs import breakers, derivatives
 from safelight.jobs.arrivals import Arrivals
 from safelight.jobs.engine import Engine
-from safelight.jobs.inbox import Processor, Proven
+from safelight.jobs.inbox import Proven
 from safelight.jobs.parts import Parts
+from safelight.jobs.processing import Processor
 from safelight.jobs.reconcile import Reconciler
 from safelight.jobs.sending import LAST_ANSWER_S, LAST_NOTE_S
 from safelight.jobs.settler import SETTLING

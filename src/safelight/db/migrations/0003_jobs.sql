@@ -171,6 +171,7 @@ create table inbox (
     body         bytea not null,
     task_id      text,
     observation  jsonb,                   -- only where the signature covers the body
+    is_proven    boolean not null default false, -- it is a result, by its signature, whose files are in our storage
     processed_at timestamptz,
     outcome      text,
     unique (provider, event_key)
