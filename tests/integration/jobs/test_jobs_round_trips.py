@@ -96,7 +96,7 @@ async def test_a_completed_fal_job_takes_few_round_trips(build: Build):
     await world.reaches(job_id, "completed")
     await large_is_there(world, 2)
     found = of_jobs(seen)
-    assert len(found) <= 20, told(found)
+    assert len(found) <= 14, told(found)
     await books_balance(world)
 
 
