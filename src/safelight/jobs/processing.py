@@ -132,10 +132,10 @@ class Processor:
         for row in taken:
             if row["is_unfinished"]:
                 self.aftermath.webhook(row["job_id"], row["received_at"])
-        if has_proven:
-            await self._proven()
-        due = {row["job_id"] for row in taken if row["is_due"]}
-        return Processed(sorted(due), has_proven or len(taken) == limit)
+        has_more = len(taken) == limit
+        if has_proven and await self._proven():
+            has_more = True
+        return Processed(sorted({row["job_id"] for row in taken if row["is_due"]}), has_more)
 
     async def _one_hint(self) -> Processed:
         try:
@@ -149,35 +149,38 @@ class Processor:
 
     # --- proven results that were not settled at once
 
-    async def _proven(self) -> None:
+    async def _proven(self) -> bool:
         try:
-            await self._settle_kept(BATCH_MAX)
+            return await self._settle_kept(BATCH_MAX)
         except Exception:
             end_if_canceled()
             log.exception("inbox.batch_failed")
-            try:
-                await self._settle_kept(1)
-            except Exception as error:
-                end_if_canceled()
-                log.exception("inbox.webhook_failed")
-                async with self.db.connection() as conn:
-                    await _set_aside(conn, error, is_proven=True)
+        try:
+            return await self._settle_kept(1)
+        except Exception as error:
+            end_if_canceled()
+            log.exception("inbox.webhook_failed")
+            async with self.db.connection() as conn:
+                await _set_aside(conn, error, is_proven=True)
+            return True
 
-    async def _settle_kept(self, limit: int) -> None:
-        async def whole(tx: Transaction) -> tuple[list[Row], list[settle.Completed]]:
+    async def _settle_kept(self, limit: int) -> bool:
+        """Says whether there may be more, also of hints: those that somebody else is settling now are not ours."""
+
+        async def whole(tx: Transaction) -> tuple[list[Row], list[settle.Completed], set[UUID]]:
             now, rows = self.now(), await tx.conn.fetch(_PROVEN, limit)
             results = _results(rows)
             completed = await settle.settle_many(tx, list(results.values()), now) if results else []
-            done = [each.job_id for each in completed if each.is_ours]
-            await tx.conn.execute(_SETTLED, [row["id"] for row in rows], done, now)
-            return rows, completed
+            done = {each.job_id for each in completed if each.is_ours}
+            await tx.conn.execute(_SETTLED, [row["id"] for row in rows], list(done), now)
+            return rows, completed, done
 
-        rows, completed = await self.db.run(whole)
-        received = {row["job_id"]: row["received_at"] for row in reversed(rows)}
-        for each in completed:
-            if each.is_ours:
-                self.aftermath.webhook(each.job_id, received[each.job_id])
+        rows, completed, done = await self.db.run(whole)
+        for job_id, received_at in {row["job_id"]: row["received_at"] for row in reversed(rows)}.items():
+            if job_id in done:
+                self.aftermath.webhook(job_id, received_at)
         self.aftermath.completed(completed)
+        return len(rows) == limit or any(row["job_id"] not in done for row in rows)
 
 
 async def _set_aside(conn: Conn, error: Exception, *, is_proven: bool) -> None:

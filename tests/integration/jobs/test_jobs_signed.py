@@ -169,6 +169,33 @@ async def test_a_word_nobody_could_act_on_is_found_in_the_inbox_by_the_next_work
     await books_balance(world)
 
 
+async def test_a_word_that_cannot_be_acted_on_is_set_aside_and_keeps_no_other_waiting(world: World):
+    bad, good = await submitted(world), await submitted(world)
+    (node,) = world.nodes
+    await node.stop()
+    for job_id in (bad, good):
+        assert await report(world, job_id) == 200
+    async with world.db.connection() as conn:
+        await conn.execute(
+            f"""
+            create function refuse() returns trigger language plpgsql as $$
+            begin raise exception 'not this one'; end $$;
+            create trigger refuse before insert on generations for each row
+                when (new.job_id = '{bad}') execute function refuse()
+            """
+        )
+    await world.start_node()
+    await world.reaches(good, "completed")
+    (set_aside,) = await heard(world, bad, 1)
+    assert set_aside["outcome"].startswith("failed: RaiseError('not this one')")
+    # Whoever reports it again, once that is mended, gets it through.
+    async with world.db.connection() as conn:
+        await conn.execute("drop trigger refuse on generations")
+    assert await report(world, bad, message="msg_again") == 200
+    await world.reaches(bad, "completed")
+    await books_balance(world)
+
+
 async def test_a_forged_signature_is_refused_and_the_job_goes_on(world: World):
     job_id = await submitted(world)
     attempt = (await world.attempts(job_id))[-1]["id"]

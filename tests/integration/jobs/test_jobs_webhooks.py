@@ -164,14 +164,41 @@ async def test_webhooks_that_came_while_no_worker_lived_are_acted_on_by_the_next
     await world.reaches(job_id, "submitted", "running")
     await world.nodes[0].stop()
 
-    async def came() -> bool:
-        return bool(await inbox(world, job_id))
-
-    await until(came)
+    await until(lambda: came(world, job_id))
     assert (await world.job(job_id))["stage"] in ("submitted", "running")
     await world.start_node()
     await world.reaches(job_id, "completed")
     await books_balance(world)
+
+
+async def test_a_webhook_that_cannot_be_acted_on_is_set_aside_and_keeps_no_other_waiting(build: Build):
+    world = await build(learnt_s=None)
+    bad, good = [await world.submit("fal", {"latency_s": 1.0}) for _ in range(2)]
+    for job_id in (bad, good):
+        await world.reaches(job_id, "submitted", "running")
+    await world.nodes[0].stop()
+    await until(lambda: came(world, bad))
+    await until(lambda: came(world, good))
+    async with world.db.connection() as conn:
+        await conn.execute(
+            f"""
+            create function refuse() returns trigger language plpgsql as $$
+            begin raise exception 'not this one'; end $$;
+            create trigger refuse before insert on job_trace for each row
+                when (new.step = 'webhook' and new.job_id = '{bad}') execute function refuse()
+            """
+        )
+    await world.start_node()
+    for job_id in (bad, good):
+        await world.reaches(job_id, "completed")  # a look at the provider finds what no webhook could tell
+    ((set_aside,), (taken,)) = await processed(world, bad), await processed(world, good)
+    assert set_aside["outcome"].startswith("failed: RaiseError('not this one')")
+    assert taken["outcome"] in ("hint", "late")
+    await books_balance(world)
+
+
+async def came(world: World, job_id: UUID) -> bool:
+    return bool(await inbox(world, job_id))
 
 
 async def delivered(world: World, job_id: UUID) -> bool:
