@@ -7,7 +7,6 @@ ARGS    ?=
 # Tests mostly wait for things to happen: more of them at once than there are cores. Browser tests go by themselves:
 # Playwright holds its process's event loop, and they need the machine to draw.
 WORKERS ?= 4
-export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -89,7 +89,6 @@ class Safelight:
             "SAFELIGHT_PROJECT_CONCURRENCY": "10000",
             "SAFELIGHT_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "SAFELIGHT_LOG_LEVEL": "warning",
-            "PYTHONDONTWRITEBYTECODE": "",
             **(env or {}),
         }
         program = Program(

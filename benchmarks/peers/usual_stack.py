@@ -69,7 +69,6 @@ class UsualStack:
             env = {
                 "BENCH_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
                 "BENCH_DATABASE_URL": database.dsn,
-                "PYTHONDONTWRITEBYTECODE": "1",
             }
             programs.append(
                 Program(
