@@ -120,7 +120,10 @@ class Noted:
 
 
 async def take_answers(conn: Conn, answers: Sequence[Answer]) -> list[Noted]:
-    """Note them, schedule the first looks, and let go of the leases unless a hint came meanwhile."""
+    """Note them, schedule the first looks, and let go of the leases unless a hint came meanwhile.
+
+    Lock order: jobs → job_work → attempts (of parts that nothing reads, PostgreSQL runs the last first).
+    """
     rows = await conn.fetch(
         """
         with given as (

@@ -28,6 +28,7 @@ BATCH_MAX: Final = 100
 
 # Makes the jobs due, and keeps what was said: the task id that a lost submit answer did not bring, the last word of
 # each attempt. A late word about an attempt that is over has it watched once more, as its cost is still to be known.
+# Lock order: inbox → job_work → attempts (of parts that nothing reads, PostgreSQL runs the last first).
 _HINTS: Final = """
     with taken as (
         select * from inbox where processed_at is null and not is_proven order by id limit $1 for update skip locked

@@ -139,6 +139,8 @@ async def claim(tx: Transaction, wish: Wish) -> Lease | Again | None:
             """,
             task["project_id"],
         )
+    # Before its attempt: whoever offered it notes that at this very moment, and locks them in this order too.
+    await work.look_now(conn, [task["job_id"]])
     # From here on it is being made: what is learnt of durations, and shown as the time left, begins now.
     await conn.execute(
         """
@@ -148,7 +150,6 @@ async def claim(tx: Transaction, wish: Wish) -> Lease | Again | None:
         """,
         task["attempt_id"],
     )
-    await work.look_now(conn, [task["job_id"]])
     if leased["claims"] <= CLAIMS_TRACED:
         await trace.write(conn, [trace.Step(task["job_id"], task["number"], "claimed", detail={"worker": wish.worker})])
     return _lease(leased, wish)

@@ -4,7 +4,7 @@ To the engine it is what stands behind the adapter `pull`: it asks the desk how 
 a token that proves whose task it is, until a time that heartbeats move. A lease that has ended is told to the engine
 as `Lost`, which makes another attempt; whoever held it may say what it wants, it changes nothing.
 
-Lock order: pull_tasks → attempts → job_work. What a worker says is written down with a hint to look; the engine does
+Lock order: pull_tasks → job_work → attempts. What a worker says is written down with a hint to look; the engine does
 the rest, as for every provider (jobs/decide.py).
 """
 

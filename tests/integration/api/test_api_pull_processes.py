@@ -236,12 +236,12 @@ async def test_a_long_function_keeps_its_lease(world: World):
         done.wait(60)
         return Image.new("RGB", (16, 16))
 
-    async with working(world, generate, lease_s=1.0):
+    async with working(world, generate, lease_s=3.0):
         job = await world.submit(painting())
 
         async def was_extended() -> bool:
             return await world.value(
-                "select t.leased_until > a.accepted_at + interval '2 seconds' from pull_tasks t"
+                "select t.leased_until > a.accepted_at + interval '4 seconds' from pull_tasks t"
                 " join attempts a on a.id = t.attempt_id where t.job_id = $1 and t.state = 'leased'",
                 UUID(job["id"]),
             )

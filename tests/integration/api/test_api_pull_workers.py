@@ -153,6 +153,26 @@ async def test_two_workers_racing_for_fifty_jobs_get_each_once(world: World):
     assert await world.value("select count(*) from attempts") == 50
 
 
+async def test_a_claim_in_the_moment_the_offer_is_noted_waits_in_one_direction(world: World):
+    """Both want the job's work and its attempt. In two orders they would wait for each other until one is refused."""
+    job = await world.submit(painting())
+    job_id = UUID(job["id"])
+    await until(lambda: world.value("select true from pull_tasks where job_id = $1", job_id), "the offer")
+    async with world.system.db.connection() as conn, conn.transaction():
+        await conn.execute("select from job_work where job_id = $1 for update", job_id)
+        claiming = asyncio.create_task(claim(world.api, wait=0))
+        await until(
+            lambda: world.value(
+                "select true from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            ),
+            "the claim",
+        )
+        await conn.execute("select from attempts where job_id = $1 for no key update nowait", job_id)
+    mine = await claiming
+    assert mine is not None
+    assert mine["id"] == job["id"]
+
+
 async def test_a_worker_never_sees_another_projects_jobs_and_needs_a_secret_key(world: World):
     job = await world.submit(painting())
     other = await world.new_project()
