@@ -149,7 +149,6 @@ class Answering:
         )
         if not changed:
             return
-        await attempts.set_state(tx.conn, job["id"], job["attempt"], "refused", failure=error.failure)
         await tx.conn.execute(
             """
             update job_work set slot = false, blocked = null, look_at = now() + make_interval(secs => $2)
@@ -158,6 +157,7 @@ class Answering:
             job["id"],
             verdict.wait_s,
         )
+        await attempts.set_state(tx.conn, job["id"], job["attempt"], "refused", failure=error.failure)
         detail["wait_s"] = verdict.wait_s
         await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "refused", detail=detail)])
         tx.touch(job["project_id"])
@@ -177,10 +177,10 @@ class Answering:
             )
             if not changed:
                 return
-            await attempts.set_state(tx.conn, job["id"], job["attempt"], "unknown")
             await tx.conn.execute(
                 "update job_work set look_at = now() + interval '1 second' where job_id = $1", job["id"]
             )
+            await attempts.set_state(tx.conn, job["id"], job["attempt"], "unknown")
             await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "answer_lost")])
             tx.touch(job["project_id"])
 

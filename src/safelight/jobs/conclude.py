@@ -121,14 +121,6 @@ async def requeue(
     )
     if not changed:
         return
-    await attempts.set_state(
-        tx.conn,
-        job["id"],
-        job["attempt"],
-        verdict.attempt_state,
-        failure=verdict.failure,
-        ended=verdict.attempt_state != "abandoned",
-    )
     await progress.clear(tx.conn, job["id"])
     await tx.conn.execute(
         """
@@ -139,6 +131,14 @@ async def requeue(
         job["id"],
         verdict.delay_s,
         to.provider if to else None,
+    )
+    await attempts.set_state(
+        tx.conn,
+        job["id"],
+        job["attempt"],
+        verdict.attempt_state,
+        failure=verdict.failure,
+        ended=verdict.attempt_state != "abandoned",
     )
     step, detail = "requeued", {"why": verdict.why}
     if to is not None:

@@ -166,8 +166,8 @@ class Looking:
                 job["attempt"],
             )
             if changed:
-                await attempts.accepted(tx.conn, job["id"], job["attempt"], _ref_of(job))
                 await tx.conn.execute("update job_work set look_at = now() where job_id = $1", job["id"])
+                await attempts.accepted(tx.conn, job["id"], job["attempt"], _ref_of(job))
                 await trace.write(tx.conn, [trace.Step(job["id"], job["attempt"], "found")])
                 tx.touch(job["project_id"])
 

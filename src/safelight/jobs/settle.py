@@ -1,7 +1,7 @@
 """The one transaction that ends a job (C1): results, charge and completion together, or failure and release.
 
 Array statements, so that fifty results that land in the same moment cost one commit. Lock order, here as
-everywhere: wallets -> jobs -> change-log heads.
+everywhere: wallets → jobs → job_work → attempts → change-log heads.
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ async def end(
     if job is None:
         return None
     await ledger.release_many(conn, [ledger.Release(project_id, job_id, job["round"])])
+    await work.finish(conn, [job_id])
     await conn.execute(
         """
         update attempts set state = $3, failure = $4::jsonb,
@@ -234,7 +235,6 @@ async def end(
         None if failure is None else msgspec.to_builtins(failure),
         now,
     )
-    await work.finish(conn, [job_id])
     detail = None if failure is None else {"code": failure.code, "message": failure.message}
     await trace.write(conn, [trace.Step(job_id, job["attempt"], stage.value, detail=detail)])
     tx.touch(project_id)

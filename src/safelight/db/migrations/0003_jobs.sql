@@ -250,12 +250,13 @@ begin
 end $$;
 
 -- take_place for many, in one round trip. Every lock that any of them needs is taken first and in one order:
--- providers by name, then projects.
+-- the jobs (whoever cancels one locks it before its work), providers by name, then projects.
 create function take_places(
     jobs uuid[], at_providers text[], of_projects uuid[], provider_places int[], project_places int,
     intervals_s float8[], bursts_s float8[]
 ) returns table (job uuid, why text, until timestamptz) language plpgsql as $$
 begin
+    perform 1 from public.jobs j where j.id = any (jobs) order by j.id for no key update;
     perform pg_advisory_xact_lock(23041, hash) from (
         select distinct hashtext(a.provider) as hash from unnest(at_providers, provider_places) as a (provider, places)
         where a.places < 5000 order by hash) as providers;
