@@ -7,6 +7,8 @@ ARGS    ?=
 # Tests mostly wait for things to happen: more of them at once than there are cores. Browser tests go by themselves:
 # Playwright holds its process's event loop, and they need the machine to draw.
 WORKERS ?= 4
+# Whoever forbids it has every process compile all libraries anew: 1.6 s of processor time, for each of some hundred.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
