@@ -45,7 +45,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     if running := os.environ.get("SAFELIGHT_DEMO_JSON"):
         yield Demo.read(Path(running))
         return
-    process, demo = start(tmp_path_factory.mktemp("demo"))
+    # A name that never was: as root the database lies elsewhere, by the folder's name, and outlives the folder.
+    process, demo = start(tmp_path_factory.mktemp(f"demo-{uuid.uuid4().hex[:8]}"))
     yield demo
     demo.http.close()
     stop(process)
