@@ -7,8 +7,9 @@ import { seqOf } from './seqs';
 
 export interface NodeShelf {
   readonly node: CanvasNode;
-  /** The seq at which that row of the node is true. */
+  /** The seq at which the node's row is true, and the result that it names: `node` may be of a moment before. */
   readonly nodeSeq: number;
+  readonly named: string | null;
   /** Results that are loaded, by id. */
   readonly rows: ReadonlyMap<string, Generation>;
   readonly jobs: List<Job>;
@@ -35,6 +36,7 @@ export const resultOf = (node: CanvasNode): string | null =>
 export function tileOfNode({
   node,
   nodeSeq,
+  named,
   rows,
   jobs,
   drafts,
@@ -43,7 +45,7 @@ export function tileOfNode({
 }: NodeShelf): Tile | null {
   const mine = jobs.rows.filter((job) => aims(node.id, job.target));
   const unsent = drafts.filter(({ request }) => aims(node.id, request.target));
-  const shown = resultOf(node);
+  const shown = resultOf(node) ?? named;
   const justEnded = mine.filter((job) => isUnfinished(job) || (seqOf(jobs.seqs, job.id) ?? 0) > nodeSeq);
   const ids = new Set([...(shown === null ? [] : [shown]), ...justEnded.flatMap(expectedIds)]);
   const landed = [...ids].flatMap((id) => rows.get(id) ?? []);

@@ -38,6 +38,7 @@ describe('the tile of a canvas node', () => {
   const shelf = {
     node: aNode(),
     nodeSeq: 5,
+    named: null,
     rows: new Map<string, Generation>(),
     jobs: jobsAt(4),
     drafts: [],
@@ -93,6 +94,12 @@ describe('the tile of a canvas node', () => {
     expect(tileOfNode({ ...failing, dismissed: new Set([OTHER]) })?.id).toBe(landed.id);
     const early = { ...late, created_at: '2026-11-21T07:00:00Z' };
     expect(tileOfNode({ ...failing, jobs: jobsAt(6, early) })?.id).toBe(landed.id);
+  });
+
+  it('is the result that the row names, though the node as drawn is of a moment before', () => {
+    const done = job({ status: 'completed', generations: [landed.id] });
+    const behind = { ...shelf, nodeSeq: 9, named: landed.id, rows, jobs: jobsAt(8, done) };
+    expect(tileOfNode({ ...behind, arrived: new Set([landed.id]) })?.state).toBe('ready');
   });
 
   it('shows what the node names, though another job of it ended before', () => {

@@ -132,22 +132,23 @@ export interface NodeTiles {
 export function useNodeTiles(nodes: readonly CanvasNode[]): NodeTiles {
   const room = useProject();
   const { rows, settled } = useRead(nodes.flatMap((node) => resultOf(node) ?? []));
-  const seqs = useNodeRows()?.seqs;
+  const list = useNodeRows();
   const jobs = useJobs() ?? NO_JOBS;
   const { drafts, arrived, dismissed } = useStore(room.local);
   const before = useRef<ReadonlyMap<string, Tile>>(new Map());
   const tiles = useMemo(() => {
     const tiles = new Map<string, Tile>();
+    const named = new Map(list?.rows.map((row) => [row.id, resultOf(row)]));
     for (const node of nodes) {
-      const nodeSeq = seqOf(seqs, node.id) ?? 0;
-      const tile = tileOfNode({ node, nodeSeq, rows, jobs, drafts, arrived, dismissed });
+      const its = { nodeSeq: seqOf(list?.seqs, node.id) ?? 0, named: named.get(node.id) ?? null };
+      const tile = tileOfNode({ node, ...its, rows, jobs, drafts, arrived, dismissed });
       if (tile === null) continue;
       const known = before.current.get(node.id);
       tiles.set(node.id, known && isSame(known, tile) ? known : tile);
     }
     before.current = tiles;
     return tiles;
-  }, [nodes, seqs, rows, jobs, drafts, arrived, dismissed]);
+  }, [nodes, list, rows, jobs, drafts, arrived, dismissed]);
   return { tiles, settled };
 }
 
